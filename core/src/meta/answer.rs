@@ -1,0 +1,81 @@
+//! What operations answer.
+
+use super::Inode;
+use crate::types::{Attr, Cookie, Ino, Kind, Name, NodeId, SliceId};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    Done,
+    /// The object's attributes, after the operation: lookup, getattr, setattr, open and everything that makes an object.
+    Attr(Attr),
+    Target(Bytes),
+    Listing {
+        entries: Vec<DirEntry>,
+        end: bool,
+    },
+    Layout(Layout),
+    /// Where the written bytes begin, and the file after it.
+    Written {
+        offset: u64,
+        attr: Attr,
+    },
+    /// Bytes copied.
+    Copied(u64),
+    /// The offset that SEEK_HOLE or SEEK_DATA found.
+    Offset(u64),
+    Xattr(Bytes),
+    /// Names of extended attributes, each with its zero byte, one after the other.
+    XattrNames(Bytes),
+    StatFs(StatFs),
+}
+
+/// An entry of a listing; `.` and `..` are the reader's own business.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirEntry {
+    pub cookie: Cookie,
+    pub name: Name,
+    pub ino: Ino,
+    pub kind: Kind,
+    /// Where the listing was asked for with attributes.
+    pub attr: Option<Attr>,
+}
+
+/// Where the bytes of a range are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layout {
+    /// The file's length.
+    pub size: u64,
+    /// In order, without gaps, from the offset asked for to the end of the range or of the file.
+    pub pieces: Vec<Piece>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    pub len: u64,
+    pub source: PieceSource,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PieceSource {
+    Zeros,
+    Inline(Bytes),
+    Slice { id: SliceId, at: u32, nodes: Vec<NodeId> },
+}
+
+/// What the state knows of the room; the disks' own figures are the node's to add.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatFs {
+    pub inodes: u64,
+    pub allocated: u64,
+    /// Bytes on disk and free, as the node with the least of them has it; zero where nobody said.
+    pub total: u64,
+    pub free: u64,
+}
+
+impl Answer {
+    pub fn attr_of(ino: Ino, inode: &Inode) -> Answer {
+        Answer::Attr(inode.attr(ino))
+    }
+}

@@ -1,0 +1,1 @@
+//! How keys and values look on disk.

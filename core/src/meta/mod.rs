@@ -1,0 +1,44 @@
+//! # The namespace: one implementation of POSIX, run wherever the state is
+//!
+//! An operation is straight-line code over a [`Store`]. A node's store is its database and always has the answer; a mount's
+//! store holds only what the mount knows, and answers the rest with a [`Fault`] that names what is missing. The operation is
+//! then dropped, the missing piece fetched, and it starts again from its first line. So nobody writes a state machine by
+//! hand, and a mount and a node cannot disagree on what an operation means.
+//!
+//! ```text
+//!   Op / Query  --run-->  Txn (what this operation changed)  --reads-->  Store (what was there)
+//!                           |
+//!                           +--> changes: Key -> new Value or nothing
+//! ```
+//!
+//! Invariants, which [`check`] verifies over a whole store:
+//! * an inode's `nlink` is the number of entries that name it (a directory: 2 and one for each directory in it);
+//! * `Entry` and `Listing` are two views of one fact and change together;
+//! * extents of a file do not overlap, none is empty, inline ones do not cross an `INLINE_PIECE`;
+//! * a slice's `refs` is the number of extents that name it; at none it is gone;
+//! * an inode without links is listed as an orphan, and nothing else is.
+
+mod access;
+mod answer;
+pub mod check;
+mod codec;
+mod content;
+mod op;
+pub mod ops;
+mod store;
+mod txn;
+mod value;
+
+pub use answer::{Answer, DirEntry, Layout, Piece, PieceSource, StatFs};
+// codec
+pub use op::{Op, Query, Step};
+pub use store::{Fault, Memory, Run, Stop, Store};
+pub use txn::Txn;
+pub use value::{Content, Entry, Extent, Inode, Key, SliceInfo, Value, Volume};
+
+use crate::types::Stamp;
+
+/// The changes that make an empty store a file system: the volume's counters and the root directory.
+pub fn format(now: Stamp) -> Vec<(Key, Option<Value>)> {
+    value::first_changes(now)
+}

@@ -1,0 +1,20 @@
+use crate::meta::{Answer, Run, Step, Store, Txn};
+use crate::types::{Cred, Ino};
+
+use serde::{Deserialize, Serialize};
+
+/// Whether the caller may read, write or search/execute an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    pub ino: Ino,
+    pub read: bool,
+    pub write: bool,
+    pub exec: bool,
+}
+
+impl Step for Access {
+    fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, cred: &Cred) -> Run<Answer> {
+        let _ = (txn, cred);
+        Err(crate::types::Errno::ENOSYS.into())
+    }
+}

@@ -1,0 +1,18 @@
+use crate::meta::{Answer, Run, Step, Store, Txn};
+use crate::types::{Cred, Ino, Name};
+
+use serde::{Deserialize, Serialize};
+
+/// Removes an empty directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rmdir {
+    pub dir: Ino,
+    pub name: Name,
+}
+
+impl Step for Rmdir {
+    fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, cred: &Cred) -> Run<Answer> {
+        let _ = (txn, cred);
+        Err(crate::types::Errno::ENOSYS.into())
+    }
+}

@@ -1,0 +1,95 @@
+//! What nodes say to each other, and what stands in a Raft entry.
+
+use crate::meta::{Op, Query};
+use crate::session::{Command, Reply};
+use crate::types::{ClusterId, Cred, Errno, Ino, SessionId, Stamp};
+use serde::{Deserialize, Serialize};
+
+/// Between two nodes. Delivery may lose, repeat and reorder.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToPeer {
+    Raft(Box<raft::eraftpb::Message>),
+    /// To the followers, with every heartbeat: the leader's clock when it was sent.
+    Beat {
+        term: u64,
+        sent: u64,
+    },
+    /// To the leader: I follow you in this term and elect nobody else for a promise's length from when I got this beat.
+    Promise {
+        term: u64,
+        sent: u64,
+    },
+    /// To the leader: commands of the mounts that are connected here.
+    Commands(Vec<Command>),
+    /// To the leader: a mount greets and has no session yet.
+    OpenSession {
+        client: String,
+        nonce: u64,
+    },
+    EndSession(SessionId),
+    /// To the leader: a question, under the asking node's own id.
+    Ask {
+        id: u64,
+        cred: Cred,
+        query: Query,
+    },
+    /// From the leader, or `None` from one who is not (any more): ask again.
+    Answer {
+        id: u64,
+        reply: Option<Reply>,
+    },
+    /// From the leader: replies to commands that came through you.
+    Replies(Vec<(SessionId, u64, Reply)>),
+    /// From a node that got commands and does not lead, or cannot place them: have them sent again.
+    Again(Vec<SessionId>),
+    /// To the leader, every second: the sessions connected here that live, and the room on the disk.
+    Report {
+        sessions: Vec<SessionId>,
+        space: Space,
+        applied: u64,
+    },
+    /// From the leader, to the nodes its sessions hang on: who of them has these orphans open?
+    WhoHolds {
+        round: u64,
+        inos: Vec<Ino>,
+    },
+    /// To the leader: what one session has open of them.
+    Holds {
+        round: u64,
+        session: SessionId,
+        inos: Vec<Ino>,
+    },
+}
+
+/// Room on a node's disk, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Space {
+    pub total: u64,
+    pub free: u64,
+}
+
+/// One Raft entry: what was decided together, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The leader's clock. Where it went back, the state machine goes on from its own last moment.
+    pub stamp: Stamp,
+    pub items: Vec<Item>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Item {
+    /// The cluster is formed under this name; the first entry of a log.
+    Form(ClusterId),
+    OpenSession {
+        client: String,
+        nonce: u64,
+    },
+    EndSession(SessionId),
+    /// A mount's command. With `deny` the leader refuses it (a full disk): its number is used up, nothing else happens.
+    Command {
+        command: Command,
+        deny: Option<Errno>,
+    },
+    /// The cluster's own housekeeping.
+    Own(Op),
+}

@@ -1,0 +1,20 @@
+use serde::{Deserialize, Serialize};
+
+/// Who asks. The supplementary groups are looked up only where the answer depends on them (a look into the caller's
+/// process costs more than most operations): `None` means "not looked up", and an operation that needs them says so with
+/// [`Stop::NeedGroups`](crate::meta::Stop).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cred {
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Option<Vec<u32>>,
+}
+
+impl Cred {
+    pub const ROOT: Cred = Cred { uid: 0, gid: 0, groups: Some(Vec::new()) };
+
+    /// The user who may do what only the system's administrator may.
+    pub fn is_root(&self) -> bool {
+        self.uid == 0
+    }
+}

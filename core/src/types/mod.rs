@@ -1,0 +1,15 @@
+//! The words everything else is written in: ids, names, times, attributes, errors.
+
+mod attr;
+mod cred;
+mod errno;
+mod ids;
+mod name;
+mod stamp;
+
+pub use attr::{Attr, Kind};
+pub use cred::Cred;
+pub use errno::Errno;
+pub use ids::{ClusterId, Cookie, Ino, NodeId, SessionId, SliceId, Version};
+pub use name::{BadName, Name, XattrName};
+pub use stamp::Stamp;
