@@ -34,6 +34,7 @@ pub use answer::{Answer, DirEntry, Layout, Piece, PieceSource, StatFs};
 pub use op::{Op, Query, Step};
 pub use store::{Fault, Memory, Run, Stop, Store};
 pub use txn::Txn;
+pub(crate) use txn::overlay;
 pub use value::{Content, Entry, Extent, Inode, Key, SliceInfo, Value, Volume};
 
 use crate::types::Stamp;

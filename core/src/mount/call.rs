@@ -41,6 +41,13 @@ pub enum Call {
     Release(Handle),
 }
 
+impl Call {
+    /// Whether it ends with an open handle.
+    pub fn opens(&self) -> bool {
+        matches!(self, Call::Open { .. } | Call::Create(_))
+    }
+}
+
 /// The good answer to a [`Call`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {

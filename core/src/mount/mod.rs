@@ -1,7 +1,301 @@
 //! # The mount's machine
 //!
 //! What a mount asks of its node, in one deterministic `step(now, input) -> outputs`.
+//!
+//! A [`Call`] is carried out by straight-line code (`calls`) over a [`Flow`](flow): where the code needs something that is
+//! not there yet (an answer, a command's reply, a slice), it stops and names it; when that has come, the code runs again from
+//! its first line, over what is known by then. So no call is a hand-made state machine.
+//!
+//! ```text
+//!   program -> Call -> calls::run ---------------------> Done -> program
+//!                        |  ^                                 (over what came so far)
+//!                   Want |  | Got
+//!                        v  |
+//!     Ask, Command ---> node      Put, Get ---> slices      Groups ---> the caller's process
+//! ```
+//!
+//! In this version nothing that was fetched outlives the call that asked for it: every answer is the node's, and writes go
+//! through before they return. So every call takes effect at one moment between its begin and its end.
+//!
+//! Invariants:
+//! * commands are numbered without gaps, and each is sent until it is answered; a reply is taken once;
+//! * a mount says that it does not hold an object only when no open that began before could still succeed.
 
 mod call;
+mod calls;
+mod flow;
+mod session;
 
 pub use call::{Call, Done, Handle};
+pub use flow::{SliceFault, SlicePart};
+
+use crate::meta::Query;
+use crate::session::{Command, Reply, ToMount, ToNode};
+use crate::types::{Cred, Errno, Ino, NodeId, SessionId, SliceId};
+use bytes::Bytes;
+use flow::{Flow, Got, Halt, Running, Want};
+use session::Link;
+use std::collections::{BTreeMap, VecDeque};
+
+/// One call under way, named by the shell; ids grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+#[derive(Clone, Debug)]
+pub enum Input {
+    Tick,
+    Call {
+        id: CallId,
+        cred: Cred,
+        call: Call,
+    },
+    /// The stream to a node stands: the mount may greet.
+    Linked,
+    /// It broke.
+    Unlinked,
+    Node(ToMount),
+    /// A slice is on its nodes' disks.
+    Put {
+        call: CallId,
+        outcome: Result<Vec<NodeId>, SliceFault>,
+    },
+    /// The parts asked for, in order.
+    Got {
+        call: CallId,
+        outcome: Result<Vec<Bytes>, SliceFault>,
+    },
+    /// The supplementary groups of a call's caller.
+    Groups {
+        call: CallId,
+        groups: Vec<u32>,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub enum Output {
+    Respond {
+        call: CallId,
+        outcome: Result<Done, Errno>,
+    },
+    Tell(ToNode),
+    Put {
+        call: CallId,
+        id: SliceId,
+        data: Bytes,
+    },
+    Get {
+        call: CallId,
+        parts: Vec<SlicePart>,
+    },
+    Groups {
+        call: CallId,
+    },
+    /// The session was over before the mount knew: said once, for the log.
+    Fenced {
+        lost: usize,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Host and mount point, for people.
+    pub client: String,
+    /// Drawn when the process starts.
+    pub nonce: u64,
+}
+
+pub struct MountMachine {
+    config: Config,
+    now: u64,
+    out: Vec<Output>,
+    link: Link,
+    session: Option<SessionId>,
+    next_number: u64,
+    /// Commands without a reply, in order; each with the call it belongs to.
+    unanswered: BTreeMap<u64, (CallId, Command)>,
+    /// Commands that wait for room in the session's window.
+    held_back: VecDeque<CallId>,
+    next_ask: u64,
+    asks: BTreeMap<u64, (CallId, Cred, Query)>,
+    next_slice: u64,
+    running: BTreeMap<CallId, Running>,
+    handles: BTreeMap<Handle, Ino>,
+    next_handle: u64,
+    /// Questions of the leader about orphans, each with the last call that began before it came.
+    who_holds: Vec<(u64, Vec<Ino>, CallId)>,
+    last_call: CallId,
+}
+
+impl MountMachine {
+    pub fn new(config: Config) -> MountMachine {
+        MountMachine {
+            config,
+            now: 0,
+            out: Vec::new(),
+            link: Link::default(),
+            session: None,
+            next_number: 1,
+            unanswered: BTreeMap::new(),
+            held_back: VecDeque::new(),
+            next_ask: 1,
+            asks: BTreeMap::new(),
+            next_slice: 1,
+            running: BTreeMap::new(),
+            handles: BTreeMap::new(),
+            next_handle: 1,
+            who_holds: Vec::new(),
+            last_call: CallId(0),
+        }
+    }
+
+    /// Takes what happened at `now` (microseconds of a clock that never goes back) and answers what to do, in order.
+    pub fn step(&mut self, now: u64, input: Input) -> Vec<Output> {
+        self.now = now;
+        match input {
+            Input::Tick => self.tick(),
+            Input::Call { id, cred, call } => self.begin(id, cred, call),
+            Input::Linked => self.linked(),
+            Input::Unlinked => self.unlinked(),
+            Input::Node(message) => self.from_node(message),
+            Input::Put { call, outcome } => self.slice_came(call, outcome.map(Got::Placed)),
+            Input::Got { call, outcome } => self.slice_came(call, outcome.map(Got::Parts)),
+            Input::Groups { call, groups } => self.groups_came(call, groups),
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// Whether the mount has a session: what `ready` means.
+    pub fn is_ready(&self) -> bool {
+        self.link.is_up()
+    }
+
+    pub fn session(&self) -> Option<SessionId> {
+        self.session
+    }
+
+    fn begin(&mut self, id: CallId, cred: Cred, call: Call) {
+        self.last_call = self.last_call.max(id);
+        if let Call::Release(handle) = call {
+            self.handles.remove(&handle);
+            self.out.push(Output::Respond { call: id, outcome: Ok(Done::Nothing) });
+            return;
+        }
+        self.running.insert(id, Running::new(cred, call));
+        self.run(id);
+    }
+
+    /// Runs a call from its first line, over what is known; it ends, or names what it needs.
+    fn run(&mut self, id: CallId) {
+        let Some(running) = self.running.get_mut(&id) else { return };
+        running.want = None;
+        let mut flow = Flow::new(&running.known);
+        match calls::run(&running.call, &mut flow) {
+            Ok(done) => self.finish(id, Ok(done)),
+            Err(Halt::Errno(errno)) => self.finish(id, Err(errno)),
+            Err(Halt::Restart) => self.restart(id),
+            Err(Halt::Want(want)) => {
+                running.want = Some(want);
+                self.fetch(id);
+            }
+        }
+    }
+
+    /// What was found has changed meanwhile: everything once more.
+    fn restart(&mut self, id: CallId) {
+        const RESTARTS_MAX: u32 = 1_000;
+        let Some(running) = self.running.get_mut(&id) else { return };
+        running.known.clear();
+        running.restarts += 1;
+        if running.restarts > RESTARTS_MAX {
+            return self.finish(id, Err(Errno::EIO));
+        }
+        self.run(id);
+    }
+
+    fn finish(&mut self, id: CallId, outcome: Result<calls::End, Errno>) {
+        self.running.remove(&id);
+        let outcome = outcome.map(|end| match end {
+            calls::End::Done(done) => done,
+            calls::End::Opened(attr) => {
+                let handle = Handle(self.next_handle);
+                self.next_handle += 1;
+                self.handles.insert(handle, attr.ino);
+                Done::Opened { handle, attr }
+            }
+        });
+        self.out.push(Output::Respond { call: id, outcome });
+        self.answer_who_holds();
+    }
+
+    /// Sets out to get what a call needs.
+    fn fetch(&mut self, id: CallId) {
+        let Some(running) = self.running.get_mut(&id) else { return };
+        let Some(want) = &running.want else { return };
+        match want {
+            Want::Ask(query) => {
+                let ask = self.next_ask;
+                self.next_ask += 1;
+                let (cred, query) = (running.cred.clone(), query.clone());
+                self.asks.insert(ask, (id, cred.clone(), query.clone()));
+                if self.link.is_up() {
+                    self.out.push(Output::Tell(ToNode::Ask { id: ask, cred, query }));
+                }
+            }
+            Want::Do(_) => self.send_command(id),
+            Want::Put(data) => {
+                let Some(session) = self.session else {
+                    running.lost_at = Some(self.now);
+                    return;
+                };
+                let data = data.clone();
+                let slice = *running.slice.get_or_insert_with(|| {
+                    let number = self.next_slice;
+                    self.next_slice += 1;
+                    SliceId { session, number }
+                });
+                self.out.push(Output::Put { call: id, id: slice, data });
+            }
+            Want::Get(parts) => self.out.push(Output::Get { call: id, parts: parts.clone() }),
+        }
+    }
+
+    fn slice_came(&mut self, id: CallId, outcome: Result<Got, SliceFault>) {
+        let Some(running) = self.running.get_mut(&id) else { return };
+        match outcome {
+            Ok(Got::Placed(nodes)) => {
+                let Some(slice) = running.slice.take() else { return };
+                running.known.push(Got::Stored { id: slice, nodes });
+                self.run(id);
+            }
+            Ok(got) => {
+                running.known.push(got);
+                self.run(id);
+            }
+            Err(SliceFault::Missing) => self.restart(id),
+            Err(SliceFault::Unreachable) => running.lost_at = Some(self.now),
+            Err(SliceFault::Full) => self.finish(id, Err(Errno::ENOSPC)),
+            Err(SliceFault::Damaged) => self.finish(id, Err(Errno::EIO)),
+        }
+    }
+
+    fn replied(&mut self, id: CallId, reply: Reply) {
+        let Some(running) = self.running.get_mut(&id) else { return };
+        match reply {
+            Reply::NeedGroups if running.cred.groups.is_none() => self.out.push(Output::Groups { call: id }),
+            reply => {
+                running.known.push(Got::Reply(reply));
+                self.run(id);
+            }
+        }
+    }
+
+    fn groups_came(&mut self, id: CallId, groups: Vec<u32>) {
+        if let Some(running) = self.running.get_mut(&id) {
+            running.cred.groups = Some(groups);
+            self.fetch(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -9,10 +9,17 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToPeer {
     Raft(Box<raft::eraftpb::Message>),
-    /// To the followers, with every heartbeat: the leader's clock when it was sent.
+    /// While a node does not vote yet: whether its log is empty, and whether it votes.
+    Hello {
+        fresh: bool,
+        member: bool,
+        reply: bool,
+    },
+    /// To the followers, with every heartbeat: the leader's clock when it was sent, and how far it has committed.
     Beat {
         term: u64,
         sent: u64,
+        commit: u64,
     },
     /// To the leader: I follow you in this term and elect nobody else for a promise's length from when I got this beat.
     Promise {
@@ -27,6 +34,8 @@ pub enum ToPeer {
         nonce: u64,
     },
     EndSession(SessionId),
+    /// To the leader: housekeeping that a node found worth doing, `PlaceSlice` or `Merge`.
+    Propose(Op),
     /// To the leader: a question, under the asking node's own id.
     Ask {
         id: u64,

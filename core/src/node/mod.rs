@@ -1,7 +1,379 @@
 //! # The node's machine
 //!
-//! Raft, the namespace and the sessions in one deterministic `step(now, inputs) -> outputs`.
+//! Raft, the namespace and the sessions in one deterministic `step(now, inputs) -> outputs`. It owns all of a node's state;
+//! the shell around it only carries bytes: it gives it messages, the time and what the disk has finished, and carries out
+//! what comes back.
+//!
+//! ```text
+//!   mounts -> commands --(not the leader: on to it)--> queue -> one Batch a step -> Raft -> committed
+//!                                                                                            |
+//!   mounts <- replies <- sessions <- meta's operations, on View (fresh > storing > state store) <-+
+//!                                          |
+//!                                          +-> Output::Store, off the reply's path
+//! ```
+//!
+//! Invariants:
+//! * a message that relies on the log (a vote, an acknowledged append) leaves only after [`Input::Persisted`] for it;
+//! * a command is answered only after it was applied, and applied only after it was committed: on a majority's disks;
+//! * a question is answered only while the leader's [`lease`] lasts and after the first entry of its own term was applied;
+//! * `View` = state store + everything applied since; the log keeps every entry that is not durable in the state store.
+//!
+//! One file a concern: `raft_drive` turns Raft's readiness into outputs, `apply` carries out committed entries, `lead` is
+//! what only a leader does, `attach` serves this node's mounts, `orphans` finds out which unlinked files nobody has open,
+//! `join` keeps a node that lost its disk from voting, `lease` and `view` say for themselves.
 
+mod apply;
+mod attach;
+mod io;
+mod join;
+mod lead;
+mod lease;
+mod log;
 mod messages;
+mod orphans;
+mod placement;
+mod raft_drive;
+mod status;
+mod view;
 
+pub use io::{Changes, Conn, Input, LogWrite, Now, Output};
 pub use messages::{Batch, Item, Space, ToPeer};
+pub use placement::{copies_wanted, place, wants_copy};
+pub use status::{PeerStatus, SessionStatus, Status};
+pub use view::{Base, Reader};
+
+use crate::meta::{Key, Op, Store, Value};
+use crate::session::Session;
+use crate::types::{ClusterId, NodeId, SessionId, Stamp};
+use attach::Attach;
+use join::Join;
+use lead::Lead;
+use log::Log;
+use raft::RawNode;
+use raft::eraftpb::{ConfState, Entry, HardState, Message};
+use raft_drive::Persisting;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use view::Shared;
+
+/// How often the shell says [`Input::Tick`], in microseconds.
+pub const TICK_US: u64 = 50_000;
+/// Ticks between heartbeats, and the shortest election timeout: 1 s; drawn anew up to twice that. A disk or a scheduler
+/// that stalls for some hundred milliseconds must not cost an election.
+const HEARTBEAT_TICKS: usize = 2;
+const ELECTION_TICKS: usize = 20;
+/// Raft ticks made up for at once after a pause: a node that slept does not wake as a candidate.
+const TICKS_AT_ONCE: u64 = 4;
+/// Changes that may wait for the state store before new commands are held back.
+const WAITING_CHANGES_MAX: usize = 400_000;
+/// Changes after which the state store is given work even between ticks.
+const STORE_AT: usize = 4_096;
+/// Log entries kept behind a checkpoint for followers that lag, and the bytes they may take.
+const LOG_TAIL: u64 = 2_000;
+const LOG_TAIL_BYTES: usize = 16 << 20;
+
+/// What a node is told once, when it starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub id: NodeId,
+    /// Every node of the cluster, this one included.
+    pub nodes: Vec<NodeId>,
+    /// Drawn when the process starts: what little chance the machine needs comes from here.
+    pub seed: u64,
+    /// The name this node would give to a cluster that it forms.
+    pub cluster: ClusterId,
+}
+
+impl Config {
+    /// Who votes: all of up to three nodes, three of four, five of more. The others learn.
+    pub fn voters(&self) -> Vec<NodeId> {
+        let mut nodes = self.nodes.clone();
+        nodes.sort_unstable();
+        nodes.dedup();
+        let voters = match nodes.len() {
+            n @ 0..=3 => n,
+            4 => 3,
+            _ => 5,
+        };
+        nodes.truncate(voters);
+        nodes
+    }
+}
+
+/// What a node's disks still knew when it started.
+pub struct Recovered {
+    /// Whether this node votes.
+    pub member: bool,
+    pub hard_state: HardState,
+    /// The entry up to which the log was compacted: index and term.
+    pub start: (u64, u64),
+    pub entries: Vec<Entry>,
+    pub base: Base,
+    /// Index and term up to which `base` holds everything.
+    pub stored: (u64, u64),
+}
+
+pub struct NodeMachine {
+    config: Config,
+    voters: Vec<NodeId>,
+    raw: RawNode<Log>,
+    now: Now,
+    out: Vec<Output>,
+    last_tick: u64,
+    /// Until when this node elects nobody: it promised so to a leader.
+    promised_until: u64,
+    persisting: Persisting,
+    /// Index and term of the last entry applied to the view.
+    applied: (u64, u64),
+    /// The newest moment any entry carried.
+    last_stamp: Stamp,
+    shared: Arc<Shared>,
+    /// Index and term of what is being stored.
+    storing: Option<(u64, u64)>,
+    cluster: Option<ClusterId>,
+    /// The sessions, as in the view; changed ones are written back once an entry.
+    sessions: BTreeMap<SessionId, Session>,
+    snapshot: Option<Box<Message>>,
+    join: Join,
+    lead: Lead,
+    attach: Attach,
+    leader: Option<NodeId>,
+    space: BTreeMap<NodeId, Space>,
+    peer_applied: BTreeMap<NodeId, u64>,
+}
+
+impl NodeMachine {
+    pub fn new(config: Config, recovered: Recovered, now: Now) -> Result<NodeMachine, String> {
+        let voters = config.voters();
+        let mut conf_state = ConfState::default();
+        conf_state.voters = voters.iter().map(|n| n.0).collect();
+        conf_state.learners = config.nodes.iter().filter(|n| !voters.contains(n)).map(|n| n.0).collect();
+        let mut hard_state = recovered.hard_state;
+        let (start, entries) = if recovered.stored.0 > recovered.start.0 + recovered.entries.len() as u64 {
+            (recovered.stored, Vec::new()) // a crash between the installation of a snapshot and the log's reset
+        } else {
+            (recovered.start, recovered.entries)
+        };
+        hard_state.commit = hard_state.commit.max(recovered.stored.0);
+        let mut log = Log::new(hard_state, conf_state, start, entries);
+        log.stored = recovered.stored;
+        let fresh = log.is_empty();
+        let raft_config = raft::Config {
+            id: config.id.0,
+            election_tick: ELECTION_TICKS,
+            heartbeat_tick: HEARTBEAT_TICKS,
+            applied: recovered.stored.0,
+            max_size_per_msg: 1 << 20,
+            max_inflight_msgs: 64,
+            check_quorum: true,
+            pre_vote: true,
+            skip_bcast_commit: true,
+            batch_append: true,
+            max_committed_size_per_ready: 4 << 20,
+            ..raft::Config::default()
+        };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let raw = RawNode::new(&raft_config, log, &logger).map_err(|e| format!("the Raft log does not fit: {e}"))?;
+        let shared = Shared::new(recovered.base);
+        let mut machine = NodeMachine {
+            join: Join::new(recovered.member, &config),
+            voters,
+            raw,
+            now,
+            out: Vec::new(),
+            last_tick: now.mono,
+            promised_until: if fresh { 0 } else { now.mono + lease::PROMISE_US },
+            persisting: Persisting::default(),
+            applied: recovered.stored,
+            last_stamp: Stamp::default(),
+            shared,
+            storing: None,
+            cluster: None,
+            sessions: BTreeMap::new(),
+            snapshot: None,
+            lead: Lead::default(),
+            attach: Attach::default(),
+            leader: None,
+            space: BTreeMap::new(),
+            peer_applied: BTreeMap::new(),
+            config,
+        };
+        machine.load_from_view()?;
+        machine.pin_election_timeout();
+        Ok(machine)
+    }
+
+    /// Takes what happened and answers what to do, in order.
+    pub fn step(&mut self, now: Now, inputs: impl IntoIterator<Item = Input>) -> Vec<Output> {
+        debug_assert!(now.mono >= self.now.mono, "a monotonic clock went back");
+        self.now = now;
+        for input in inputs {
+            self.take(input);
+        }
+        self.propose_queued();
+        self.drive_raft();
+        self.answer_waiting();
+        self.publish_lease();
+        self.store_if_due();
+        std::mem::take(&mut self.out)
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Tick => self.tick(),
+            Input::Peer { from, message } => self.from_peer(from, message),
+            Input::PeerLost(peer) => self.peer_lost(peer),
+            Input::Mount { conn, message } => self.from_mount(conn, message),
+            Input::MountLost(conn) => self.mount_lost(conn),
+            Input::Persisted(number) => self.persisted(number),
+            Input::Stored(index) => self.stored(index),
+            Input::Checkpointed(index) => self.checkpointed(index),
+            Input::SnapshotFetched(got) => self.snapshot_fetched(got),
+            Input::MemberRecorded => self.join.recorded(),
+            Input::Space(space) => {
+                self.space.insert(self.config.id, space);
+                self.publish_space();
+            }
+            Input::Propose(op) => self.propose_own(op),
+        }
+    }
+
+    fn from_peer(&mut self, from: NodeId, message: ToPeer) {
+        if !self.config.nodes.contains(&from) || from == self.config.id {
+            return;
+        }
+        match message {
+            ToPeer::Raft(message) => self.step_raft(from, message),
+            ToPeer::Hello { fresh, member, reply } => self.hello(from, fresh, member, reply),
+            ToPeer::Beat { term, sent, commit } => self.beat(from, term, sent, commit),
+            ToPeer::Promise { term, sent } => self.lead.lease.promise(term, from, sent),
+            ToPeer::Commands(commands) => self.commands_from_peer(from, commands),
+            ToPeer::OpenSession { client, nonce } => self.open_session(client, nonce),
+            ToPeer::EndSession(session) => self.end_session(session),
+            ToPeer::Propose(op) => self.propose_own(op),
+            ToPeer::Ask { id, cred, query } => self.ask_from_peer(from, id, cred, query),
+            ToPeer::Answer { id, reply } => self.answer_from_leader(id, reply),
+            ToPeer::Replies(replies) => self.replies_from_leader(replies),
+            ToPeer::Again(sessions) => self.again(&sessions),
+            ToPeer::Report { sessions, space, applied } => self.report(from, sessions, space, applied),
+            ToPeer::WhoHolds { round, inos } => self.ask_mounts_who_holds(round, inos),
+            ToPeer::Holds { round, session, inos } => self.session_holds(round, session, &inos),
+        }
+    }
+
+    fn tick(&mut self) {
+        let ticks = ((self.now.mono - self.last_tick) / TICK_US).min(TICKS_AT_ONCE);
+        if ticks > 0 {
+            self.last_tick = self.now.mono;
+        }
+        for _ in 0..ticks {
+            self.raft_tick();
+        }
+        self.tick_join();
+        self.tick_lead();
+        self.tick_attach();
+        self.store_now();
+    }
+
+    /// Answers questions beside the machine.
+    pub fn reader(&self) -> Reader {
+        Reader(self.shared.clone())
+    }
+
+    fn send(&mut self, to: NodeId, message: ToPeer) {
+        self.out.push(Output::Peer { to, message });
+    }
+
+    fn stop(&mut self, why: impl Into<String>) {
+        self.out.push(Output::Stop(why.into()));
+    }
+
+    /// Reads what the machine keeps in memory of the state: at the start, and after a snapshot took its place.
+    fn load_from_view(&mut self) -> Result<(), String> {
+        let view = self.shared.read();
+        let volume = view.get(&Key::Volume).map_err(|_| "the state store cannot be read")?;
+        let sessions = view
+            .range(&Key::Session(SessionId(0)), &Key::Session(SessionId(u64::MAX)), usize::MAX)
+            .map_err(|_| "the state store cannot be read")?;
+        drop(view);
+        if let Some(Value::Volume(volume)) = volume {
+            self.cluster = Some(volume.cluster).filter(|c| c.0 != 0);
+        }
+        self.sessions = sessions
+            .into_iter()
+            .filter_map(|(key, value)| match (key, value) {
+                (Key::Session(id), Value::Session(session)) => Some((id, session)),
+                _ => None,
+            })
+            .collect();
+        if let Some(cluster) = self.cluster {
+            self.out.push(Output::Cluster(cluster));
+        }
+        Ok(())
+    }
+
+    /// Hands the state store what it does not have, if it is not busy.
+    fn store_now(&mut self) {
+        if self.storing.is_some() {
+            return;
+        }
+        let mut view = self.shared.write();
+        if view.fresh.is_empty() && self.applied.0 < self.raw.store().stored.0 + LOG_TAIL {
+            return;
+        }
+        view.storing = Arc::new(std::mem::take(&mut view.fresh));
+        let changes = view.storing.clone();
+        drop(view);
+        let (index, term) = self.applied;
+        self.storing = Some(self.applied);
+        self.out.push(Output::Store { index, term, changes });
+    }
+
+    fn store_if_due(&mut self) {
+        if self.storing.is_none() && self.shared.read().fresh.len() >= STORE_AT {
+            self.store_now();
+        }
+    }
+
+    fn stored(&mut self, index: u64) {
+        if let Some(storing) = self.storing.filter(|s| s.0 == index) {
+            self.storing = None;
+            self.shared.write().storing = Changes::default();
+            let log = self.raw.mut_store();
+            log.stored = log.stored.max(storing);
+        }
+    }
+
+    /// The log keeps what is not durable in the state store, and a tail for those who lag.
+    fn checkpointed(&mut self, index: u64) {
+        let log = self.raw.mut_store();
+        let tail = if log.bytes() > LOG_TAIL_BYTES { 0 } else { LOG_TAIL };
+        if let Some((index, term)) = log.compact(index.saturating_sub(tail)) {
+            self.out.push(Output::Compact { index, term });
+        }
+    }
+
+    fn publish_space(&self) {
+        let least = self.space.values().copied().min_by_key(|s| s.free).unwrap_or_default();
+        self.shared.write().space = least;
+    }
+
+    /// Housekeeping is the leader's to propose; who is not it hands it on, and does so again if it got lost.
+    fn propose_own(&mut self, op: Op) {
+        if !matches!(op, Op::PlaceSlice(_) | Op::Merge(_)) {
+            return;
+        }
+        if self.is_leader() {
+            self.lead.queue.push_back(Item::Own(op));
+        } else if let Some(leader) = self.leader {
+            self.send(leader, ToPeer::Propose(op));
+        }
+    }
+
+    fn is_leader(&self) -> bool {
+        self.raw.raft.state == raft::StateRole::Leader
+    }
+}
+
+/// Items that wait to be proposed.
+type Queue = VecDeque<Item>;

@@ -43,6 +43,8 @@ pub struct Command {
 pub struct Session {
     /// Who it is, for people: host and mount point.
     pub client: String,
+    /// Drawn by the mount for its greeting, so that a greeting that came twice opens one session.
+    pub nonce: u64,
     pub since: Stamp,
     /// The last command carried out.
     pub last: u64,
@@ -64,8 +66,8 @@ pub enum Turn<'a> {
 }
 
 impl Session {
-    pub fn new(client: String, since: Stamp) -> Session {
-        Session { client, since, last: 0, replies: VecDeque::new() }
+    pub fn new(client: String, nonce: u64, since: Stamp) -> Session {
+        Session { client, nonce, since, last: 0, replies: VecDeque::new() }
     }
 
     pub fn turn(&self, number: u64) -> Turn<'_> {
@@ -98,7 +100,7 @@ mod tests {
     use super::*;
 
     fn session_after(n: u64, acked: u64) -> Session {
-        let mut s = Session::new("here:/mnt".into(), Stamp::default());
+        let mut s = Session::new("here:/mnt".into(), 7, Stamp::default());
         for i in 1..=n {
             s.record(Reply::Done(Answer::Copied(i)), acked.min(i - 1));
         }

@@ -1,0 +1,135 @@
+//! How straight-line code waits: it stops, names what it needs, and runs again from its first line.
+
+use super::call::Call;
+use crate::meta::{Answer, Op, Query};
+use crate::session::Reply;
+use crate::types::{Cred, Errno, NodeId, SliceId};
+use bytes::Bytes;
+
+/// A part of a slice that a read needs, and who keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlicePart {
+    pub id: SliceId,
+    pub at: u32,
+    pub len: u32,
+    pub nodes: Vec<NodeId>,
+}
+
+/// Why a slice could not be stored or had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SliceFault {
+    /// No node that should have it does: it was replaced meanwhile.
+    Missing,
+    /// Every copy is damaged.
+    Damaged,
+    /// No room.
+    Full,
+    /// Nobody could be asked; later again.
+    Unreachable,
+}
+
+/// What a call needs before it can go on.
+#[derive(Clone, Debug)]
+pub(super) enum Want {
+    Ask(Query),
+    Do(Op),
+    Put(Bytes),
+    Get(Vec<SlicePart>),
+}
+
+/// What came.
+#[derive(Clone, Debug)]
+pub(super) enum Got {
+    Reply(Reply),
+    Placed(Vec<NodeId>),
+    Stored { id: SliceId, nodes: Vec<NodeId> },
+    Parts(Vec<Bytes>),
+}
+
+/// Why the code stopped.
+#[derive(Debug)]
+pub(super) enum Halt {
+    Errno(Errno),
+    Want(Want),
+    Restart,
+}
+
+impl From<Errno> for Halt {
+    fn from(errno: Errno) -> Halt {
+        Halt::Errno(errno)
+    }
+}
+
+/// A call under way.
+pub(super) struct Running {
+    pub(super) cred: Cred,
+    pub(super) call: Call,
+    /// What came so far, in the order in which the code asks for it.
+    pub(super) known: Vec<Got>,
+    pub(super) want: Option<Want>,
+    /// The slice being stored.
+    pub(super) slice: Option<SliceId>,
+    /// Nobody could be asked, since when.
+    pub(super) lost_at: Option<u64>,
+    pub(super) restarts: u32,
+}
+
+impl Running {
+    pub(super) fn new(cred: Cred, call: Call) -> Running {
+        Running { cred, call, known: Vec::new(), want: None, slice: None, lost_at: None, restarts: 0 }
+    }
+}
+
+/// One run of a call's code: hands it what is known, in order, and stops it where that ends.
+pub(super) struct Flow<'k> {
+    known: std::slice::Iter<'k, Got>,
+}
+
+pub(super) type Step<T> = Result<T, Halt>;
+
+impl<'k> Flow<'k> {
+    pub(super) fn new(known: &'k [Got]) -> Flow<'k> {
+        Flow { known: known.iter() }
+    }
+
+    fn next(&mut self, want: impl FnOnce() -> Want) -> Step<&'k Got> {
+        self.known.next().ok_or_else(|| Halt::Want(want()))
+    }
+
+    fn reply(&mut self, want: impl FnOnce() -> Want) -> Step<Answer> {
+        match self.next(want)? {
+            Got::Reply(Reply::Done(answer)) => Ok(answer.clone()),
+            Got::Reply(Reply::Failed(errno)) => Err(Halt::Errno(*errno)),
+            _ => Err(Halt::Errno(Errno::EIO)),
+        }
+    }
+
+    /// The node's answer to a question.
+    pub(super) fn ask(&mut self, query: impl Into<Query>) -> Step<Answer> {
+        self.reply(|| Want::Ask(query.into()))
+    }
+
+    /// The outcome of a command, which is carried out once.
+    pub(super) fn act(&mut self, op: impl Into<Op>) -> Step<Answer> {
+        self.reply(|| Want::Do(op.into()))
+    }
+
+    /// Stores bytes as a slice.
+    pub(super) fn put(&mut self, data: &Bytes) -> Step<(SliceId, Vec<NodeId>)> {
+        match self.next(|| Want::Put(data.clone()))? {
+            Got::Stored { id, nodes } => Ok((*id, nodes.clone())),
+            _ => Err(Halt::Errno(Errno::EIO)),
+        }
+    }
+
+    /// Parts of slices, all at once.
+    pub(super) fn get(&mut self, parts: Vec<SlicePart>) -> Step<&'k [Bytes]> {
+        if parts.is_empty() {
+            return Ok(&[]);
+        }
+        match self.next(|| Want::Get(parts))? {
+            Got::Parts(parts) => Ok(parts),
+            _ => Err(Halt::Errno(Errno::EIO)),
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The mount's end of its session: greeting, sending until answered, starting anew when it was fenced.
+
+use super::flow::Want;
+use super::{CallId, MountMachine, Output};
+use crate::limits::{KEEPALIVE_MS, SESSION_WINDOW};
+use crate::session::{Command, ToMount, ToNode};
+use crate::types::{Errno, Ino};
+
+/// What is unanswered for this long is sent again: nothing on the way tells of every loss.
+const RESEND_US: u64 = 2_000_000;
+/// A slice that nobody took or had is tried again after this long.
+const RETRY_SLICE_US: u64 = 200_000;
+
+#[derive(Default)]
+pub(super) struct Link {
+    connected: bool,
+    welcome: bool,
+    last_alive: u64,
+    last_sent: u64,
+    last_hello: u64,
+}
+
+impl Link {
+    pub(super) fn is_up(&self) -> bool {
+        self.welcome
+    }
+}
+
+impl MountMachine {
+    pub(super) fn linked(&mut self) {
+        self.link.connected = true;
+        self.link.welcome = false;
+        self.greet();
+    }
+
+    pub(super) fn unlinked(&mut self) {
+        self.link.connected = false;
+        self.link.welcome = false;
+    }
+
+    fn greet(&mut self) {
+        self.link.last_hello = self.now;
+        let (session, client, nonce) = (self.session, self.config.client.clone(), self.config.nonce);
+        self.out.push(Output::Tell(ToNode::Hello { session, client, nonce }));
+    }
+
+    pub(super) fn from_node(&mut self, message: ToMount) {
+        match message {
+            ToMount::Welcome { session, .. } => {
+                if self.session.is_some_and(|mine| mine != session) {
+                    return;
+                }
+                self.session = Some(session);
+                self.link.welcome = true;
+                self.send_again();
+                self.retry_slices(0);
+            }
+            ToMount::Gone => self.fenced(),
+            ToMount::Replies(replies) => {
+                for (number, reply) in replies {
+                    if let Some((call, _)) = self.unanswered.remove(&number) {
+                        self.replied(call, reply);
+                    }
+                }
+                self.send_held_back();
+            }
+            ToMount::Answer { id, reply } => {
+                if let Some((call, _, _)) = self.asks.remove(&id) {
+                    self.replied(call, reply);
+                }
+            }
+            ToMount::Again => self.send_again(),
+            ToMount::WhoHolds { round, inos } => {
+                self.who_holds.push((round, inos, self.last_call));
+                self.answer_who_holds();
+            }
+        }
+    }
+
+    /// The next command of this call, if the window has room.
+    pub(super) fn send_command(&mut self, id: CallId) {
+        if self.session.is_none() || self.unanswered.len() >= SESSION_WINDOW || !self.held_back.is_empty() {
+            self.held_back.push_back(id);
+            return;
+        }
+        self.send_command_now(id);
+    }
+
+    fn send_command_now(&mut self, id: CallId) {
+        let (Some(running), Some(session)) = (self.running.get(&id), self.session) else { return };
+        let Some(Want::Do(op)) = &running.want else { return };
+        let number = self.next_number;
+        self.next_number += 1;
+        let acked = self.unanswered.keys().next().copied().unwrap_or(number) - 1;
+        let command = Command { session, number, acked, cred: running.cred.clone(), op: op.clone() };
+        if self.link.is_up() {
+            if self.unanswered.is_empty() {
+                self.link.last_sent = self.now;
+            }
+            match self.out.last_mut() {
+                Some(Output::Tell(ToNode::Commands(commands))) => commands.push(command.clone()),
+                _ => self.out.push(Output::Tell(ToNode::Commands(vec![command.clone()]))),
+            }
+        }
+        self.unanswered.insert(number, (id, command));
+    }
+
+    fn send_held_back(&mut self) {
+        while self.session.is_some()
+            && self.unanswered.len() < SESSION_WINDOW
+            && let Some(id) = self.held_back.pop_front()
+        {
+            self.send_command_now(id);
+        }
+    }
+
+    /// Everything unanswered, in order.
+    fn send_again(&mut self) {
+        if !self.link.is_up() {
+            return;
+        }
+        self.link.last_sent = self.now;
+        let acked = self.unanswered.keys().next().map_or(self.next_number - 1, |first| first - 1);
+        let commands: Vec<Command> =
+            self.unanswered.values().map(|(_, command)| Command { acked, ..command.clone() }).collect();
+        if !commands.is_empty() {
+            self.out.push(Output::Tell(ToNode::Commands(commands)));
+        }
+        for (id, (_, cred, query)) in &self.asks {
+            let (cred, query) = (cred.clone(), query.clone());
+            self.out.push(Output::Tell(ToNode::Ask { id: *id, cred, query }));
+        }
+        self.send_held_back();
+    }
+
+    /// The session is over. What was under way may have happened or not: the programs are told so. A new one begins.
+    fn fenced(&mut self) {
+        if self.session.take().is_none() {
+            return self.greet();
+        }
+        let lost: Vec<CallId> = std::mem::take(&mut self.unanswered).into_values().map(|(call, _)| call).collect();
+        self.out.push(Output::Fenced { lost: lost.len() });
+        self.next_number = 1;
+        self.link.welcome = false;
+        self.config.nonce = self.config.nonce.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
+        for call in lost {
+            self.finish(call, Err(Errno::EIO));
+        }
+        // Slices of the old session may be collected at any time: what is being stored is stored anew.
+        for running in self.running.values_mut() {
+            if matches!(running.want, Some(Want::Put(_))) {
+                running.slice = None;
+                running.lost_at = Some(self.now);
+            }
+        }
+        self.who_holds.clear();
+        self.greet();
+    }
+
+    pub(super) fn tick(&mut self) {
+        if self.link.connected && !self.link.welcome && self.now >= self.link.last_hello + RESEND_US {
+            self.greet();
+        }
+        if self.link.is_up() && self.now >= self.link.last_alive + KEEPALIVE_MS * 1000 {
+            self.link.last_alive = self.now;
+            self.out.push(Output::Tell(ToNode::Alive));
+        }
+        let waiting = !self.unanswered.is_empty() || !self.asks.is_empty();
+        if waiting && self.now >= self.link.last_sent + RESEND_US {
+            self.send_again();
+        }
+        self.retry_slices(RETRY_SLICE_US);
+    }
+
+    fn retry_slices(&mut self, after: u64) {
+        let now = self.now;
+        let due = |lost: Option<u64>| lost.is_some_and(|at| now >= at + after);
+        let calls: Vec<CallId> = self.running.iter().filter(|(_, r)| due(r.lost_at)).map(|(id, _)| *id).collect();
+        for id in calls {
+            if let Some(running) = self.running.get_mut(&id) {
+                running.lost_at = None;
+            }
+            self.fetch(id);
+        }
+    }
+
+    /// "Not open here" is final, so it is said only when nothing that began before the question can still open the object.
+    pub(super) fn answer_who_holds(&mut self) {
+        let oldest_open = self.running.iter().find(|(_, r)| r.call.opens()).map(|(id, _)| *id);
+        let mut waiting = Vec::new();
+        for (round, inos, before) in std::mem::take(&mut self.who_holds) {
+            if oldest_open.is_some_and(|open| open <= before) {
+                waiting.push((round, inos, before));
+                continue;
+            }
+            let held: Vec<Ino> = inos.into_iter().filter(|ino| self.handles.values().any(|open| open == ino)).collect();
+            self.out.push(Output::Tell(ToNode::Holds { round, inos: held }));
+        }
+        self.who_holds = waiting;
+    }
+}

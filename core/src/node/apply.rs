@@ -1,0 +1,181 @@
+//! Carries out committed entries: the same on every node, from the same state to the same state.
+
+use super::NodeMachine;
+use super::io::Output;
+use super::messages::{Batch, Item};
+use crate::meta::{Key, Op, SliceInfo, Step, Stop, Txn, Value};
+use crate::session::{Command, Reply, Session, Turn};
+use crate::types::{ClusterId, Cred, Errno, SessionId, SliceId, Stamp};
+use raft::eraftpb::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+impl NodeMachine {
+    pub(super) fn apply_committed(&mut self, entries: Vec<Entry>) {
+        let Some(last) = entries.last().map(|e| e.index) else { return };
+        for entry in entries {
+            let at = (entry.index, entry.term);
+            if entry.index > self.applied.0 {
+                if !entry.data.is_empty() {
+                    match postcard::from_bytes::<Batch>(&entry.data) {
+                        Ok(batch) => self.apply_batch(batch),
+                        Err(e) => return self.stop(format!("log entry {} cannot be understood: {e}", entry.index)),
+                    }
+                }
+                self.applied = at;
+            }
+            self.lead.applied_entry(at.1);
+        }
+        self.raw.advance_apply_to(last);
+        if self.is_leader() {
+            self.lead_after_apply();
+        }
+    }
+
+    fn apply_batch(&mut self, batch: Batch) {
+        self.last_stamp = self.last_stamp.max(batch.stamp);
+        let mut touched = BTreeSet::new();
+        for item in batch.items {
+            match item {
+                Item::Form(cluster) => self.apply_form(batch.stamp, cluster),
+                Item::OpenSession { client, nonce } => self.apply_open_session(batch.stamp, client, nonce),
+                Item::EndSession(session) => self.apply_end_session(session),
+                Item::Command { command, deny } => {
+                    let session = command.session;
+                    if self.apply_command(batch.stamp, command, deny) {
+                        touched.insert(session);
+                    }
+                }
+                Item::Own(op) => {
+                    let _outcome = self.run(batch.stamp, &Cred::ROOT, &op);
+                }
+            }
+        }
+        let mut view = self.shared.write();
+        for id in touched {
+            if let Some(session) = self.sessions.get(&id) {
+                view.fresh.insert(Key::Session(id), Some(Value::Session(session.clone())));
+            }
+        }
+    }
+
+    /// Runs one operation and keeps its changes, if it came to its end.
+    fn run(&mut self, stamp: Stamp, cred: &Cred, op: &Op) -> Reply {
+        let view = self.shared.read();
+        let mut txn = Txn::new(&*view, stamp);
+        let outcome = op.run(&mut txn, cred);
+        let changes = txn.into_changes();
+        drop(view);
+        match outcome {
+            Ok(answer) => {
+                self.keep(changes);
+                Reply::Done(answer)
+            }
+            Err(Stop::Errno(errno)) => Reply::Failed(errno),
+            Err(Stop::NeedGroups) => Reply::NeedGroups,
+            Err(Stop::Fault(fault)) => {
+                // Going on would make this node's state differ from the others'.
+                self.stop(format!("the state store cannot be read: {fault:?}"));
+                Reply::Failed(Errno::EIO)
+            }
+        }
+    }
+
+    fn keep(&mut self, changes: BTreeMap<Key, Option<Value>>) {
+        let mut dropped: Vec<SliceId> = Vec::new();
+        for (key, value) in &changes {
+            match (key, value) {
+                (Key::Slice(id), None) => dropped.push(*id),
+                (Key::Orphan(ino), value) => self.lead.orphans.changed(*ino, value.is_some()),
+                _ => {}
+            }
+        }
+        if !dropped.is_empty() {
+            self.out.push(Output::DropSlices(dropped));
+        }
+        self.shared.write().absorb(changes);
+    }
+
+    /// The first entry of a cluster's life. A second one, proposed by a leader who did not know of the first, is nothing.
+    fn apply_form(&mut self, stamp: Stamp, cluster: ClusterId) {
+        if self.cluster.is_some() {
+            return;
+        }
+        let mut changes: BTreeMap<Key, Option<Value>> = crate::meta::format(stamp).into_iter().collect();
+        if let Some(Some(Value::Volume(volume))) = changes.get_mut(&Key::Volume) {
+            volume.cluster = cluster;
+        }
+        self.keep(changes);
+        self.cluster = Some(cluster);
+        self.out.push(Output::Cluster(cluster));
+    }
+
+    fn apply_open_session(&mut self, stamp: Stamp, client: String, nonce: u64) {
+        let known = self.sessions.iter().find(|(_, s)| s.nonce == nonce && s.client == client).map(|(id, _)| *id);
+        let id = match known {
+            Some(id) => id, // the greeting came twice
+            None => {
+                let Some(id) = self.next_session() else { return };
+                let session = Session::new(client, nonce, stamp);
+                self.keep(BTreeMap::from([(Key::Session(id), Some(Value::Session(session.clone())))]));
+                self.sessions.insert(id, session);
+                self.lead.heard(id, self.now.mono);
+                id
+            }
+        };
+        self.session_opened(id, nonce);
+    }
+
+    fn next_session(&mut self) -> Option<SessionId> {
+        let mut view = self.shared.write();
+        let Ok(Some(Value::Volume(mut volume))) = crate::meta::Store::get(&*view, &Key::Volume) else {
+            drop(view);
+            self.stop("the volume's record cannot be read");
+            return None;
+        };
+        let id = volume.next_session;
+        volume.next_session = SessionId(id.0 + 1);
+        view.fresh.insert(Key::Volume, Some(Value::Volume(volume)));
+        Some(id)
+    }
+
+    fn apply_end_session(&mut self, id: SessionId) {
+        if self.sessions.remove(&id).is_some() {
+            self.keep(BTreeMap::from([(Key::Session(id), None)]));
+        }
+        self.lead.session_ended(id);
+        self.session_gone(id);
+    }
+
+    /// Answers whether the session's record changed.
+    fn apply_command(&mut self, stamp: Stamp, command: Command, deny: Option<Errno>) -> bool {
+        let Command { session: id, number, acked, cred, op } = command;
+        let turn = match self.sessions.get(&id) {
+            None => {
+                self.session_gone(id);
+                return false;
+            }
+            Some(session) => match session.turn(number) {
+                Turn::Next => None,
+                Turn::Again(reply) => Some(reply.clone()),
+                Turn::Settled => return false,
+                Turn::Early => {
+                    self.again(&[id]);
+                    return false;
+                }
+            },
+        };
+        if let Some(reply) = turn {
+            self.reply(id, number, reply);
+            return false;
+        }
+        let reply = match deny {
+            Some(errno) => Reply::Failed(errno),
+            None => self.run(stamp, &cred, &op),
+        };
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.record(reply.clone(), acked);
+        }
+        self.reply(id, number, reply);
+        true
+    }
+}

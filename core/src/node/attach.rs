@@ -1,0 +1,345 @@
+//! The mounts that are connected to this node, and the questions that wait.
+//!
+//! A node that does not lead hands commands and questions on to the one that does. When something may have been lost on
+//! that way (a new leader, a broken stream) the mounts are told to send *again* what is unanswered; the session table makes
+//! that harmless.
+
+use super::NodeMachine;
+use super::io::{Conn, Output};
+use super::messages::ToPeer;
+use super::view::answer;
+use crate::meta::Query;
+use crate::session::{Command, Reply, ToMount, ToNode};
+use crate::types::{Cred, Ino, NodeId, SessionId};
+use std::collections::BTreeMap;
+
+/// A greeting is repeated to the leader after this long without an outcome.
+const GREET_AGAIN_US: u64 = 500_000;
+const REPORT_US: u64 = 1_000_000;
+/// Questions of one node that may wait; a mount asks again what nobody answered.
+const WAITING_MAX: usize = 65_536;
+
+#[derive(Default)]
+pub(super) struct Attach {
+    conns: BTreeMap<Conn, Attached>,
+    by_session: BTreeMap<SessionId, Conn>,
+    /// Questions handed to the leader, under this node's own ids.
+    asked: BTreeMap<u64, (Conn, u64)>,
+    next_ask: u64,
+    /// Questions that this node, as the leader, cannot answer at this moment.
+    waiting: Vec<(Asker, Cred, Query)>,
+    last_report: u64,
+}
+
+enum Attached {
+    /// Has no session yet: the leader was asked for one.
+    Opening { client: String, nonce: u64, asked: u64 },
+    /// Says that it has this session; whether that still exists is known once this node has applied what the leader had
+    /// committed after the greeting.
+    Claiming { session: SessionId, need: Option<u64> },
+    /// `heard`: it said something since the last report to the leader.
+    Open { session: SessionId, heard: bool },
+}
+
+#[derive(Clone, Copy)]
+enum Asker {
+    Mount(Conn, u64),
+    Peer(NodeId, u64),
+}
+
+impl NodeMachine {
+    fn tell(&mut self, conn: Conn, message: ToMount) {
+        self.out.push(Output::Mount { conn, message });
+    }
+
+    pub(super) fn from_mount(&mut self, conn: Conn, message: ToNode) {
+        if let Some(Attached::Open { heard, .. }) = self.attach.conns.get_mut(&conn) {
+            *heard = true;
+        }
+        match message {
+            ToNode::Hello { session: None, client, nonce } => {
+                self.attach.conns.insert(conn, Attached::Opening { client, nonce, asked: 0 });
+                self.ask_for_sessions();
+            }
+            ToNode::Hello { session: Some(session), .. } => {
+                self.attach.conns.insert(conn, Attached::Claiming { session, need: None });
+                self.settle_claims();
+            }
+            ToNode::Commands(commands) => self.commands_from_mount(conn, commands),
+            ToNode::Ask { id, cred, query } => self.ask_from_mount(conn, id, cred, query),
+            ToNode::Alive => {
+                if let Some(session) = self.session_of(conn) {
+                    self.lead.heard(session, self.now.mono);
+                }
+            }
+            ToNode::Holds { round, inos } => self.mount_holds(conn, round, inos),
+            ToNode::Goodbye => {
+                if let Some(session) = self.session_of(conn) {
+                    self.end_session(session);
+                }
+            }
+        }
+    }
+
+    pub(super) fn mount_lost(&mut self, conn: Conn) {
+        if let Some(session) = self.session_of(conn)
+            && self.attach.by_session.get(&session) == Some(&conn)
+        {
+            self.attach.by_session.remove(&session);
+        }
+        self.attach.conns.remove(&conn);
+        self.attach.asked.retain(|_, (to, _)| *to != conn);
+    }
+
+    fn session_of(&self, conn: Conn) -> Option<SessionId> {
+        match self.attach.conns.get(&conn) {
+            Some(Attached::Open { session, .. }) => Some(*session),
+            _ => None,
+        }
+    }
+
+    fn ask_for_sessions(&mut self) {
+        let now = self.now.mono;
+        let mut due = Vec::new();
+        for attached in self.attach.conns.values_mut() {
+            if let Attached::Opening { client, nonce, asked } = attached
+                && (*asked == 0 || now >= *asked + GREET_AGAIN_US)
+            {
+                *asked = now;
+                due.push((client.clone(), *nonce));
+            }
+        }
+        for (client, nonce) in due {
+            if self.is_leader() {
+                self.open_session(client, nonce);
+            } else if let Some(leader) = self.leader {
+                self.send(leader, ToPeer::OpenSession { client, nonce });
+            }
+        }
+    }
+
+    pub(super) fn session_opened(&mut self, session: SessionId, nonce: u64) {
+        let waiting = |a: &Attached| matches!(a, Attached::Opening { nonce: n, .. } if *n == nonce);
+        let conns: Vec<Conn> = self.attach.conns.iter().filter(|(_, a)| waiting(a)).map(|(c, _)| *c).collect();
+        for conn in conns {
+            self.welcome(conn, session);
+        }
+    }
+
+    fn welcome(&mut self, conn: Conn, session: SessionId) {
+        let Some(last) = self.sessions.get(&session).map(|s| s.last) else { return };
+        self.attach.conns.insert(conn, Attached::Open { session, heard: true });
+        self.attach.by_session.insert(session, conn);
+        self.lead.heard(session, self.now.mono);
+        self.tell(conn, ToMount::Welcome { session, last, node: self.config.id });
+    }
+
+    /// The leader had committed this much: claims made before can be judged once it is applied here.
+    pub(super) fn hellos_heard_commit(&mut self, commit: u64) {
+        for attached in self.attach.conns.values_mut() {
+            if let Attached::Claiming { need: need @ None, .. } = attached {
+                *need = Some(commit);
+            }
+        }
+        self.settle_claims();
+    }
+
+    fn settle_claims(&mut self) {
+        let (applied, leads) = (self.applied.0, self.may_read());
+        let claims: Vec<(Conn, SessionId, bool)> = self
+            .attach
+            .conns
+            .iter()
+            .filter_map(|(conn, attached)| match attached {
+                Attached::Claiming { session, need } => {
+                    Some((*conn, *session, leads || need.is_some_and(|need| applied >= need)))
+                }
+                _ => None,
+            })
+            .collect();
+        for (conn, session, sure) in claims {
+            if self.sessions.contains_key(&session) {
+                self.welcome(conn, session);
+            } else if sure {
+                self.attach.conns.remove(&conn);
+                self.tell(conn, ToMount::Gone);
+            }
+        }
+    }
+
+    /// The session is over: whoever claims it must start a new one.
+    pub(super) fn session_gone(&mut self, session: SessionId) {
+        if let Some(conn) = self.attach.by_session.remove(&session) {
+            self.attach.conns.remove(&conn);
+            self.tell(conn, ToMount::Gone);
+        }
+    }
+
+    fn commands_from_mount(&mut self, conn: Conn, commands: Vec<Command>) {
+        let Some(session) = self.session_of(conn) else { return };
+        // A mount speaks for its own session only.
+        let commands: Vec<Command> = commands.into_iter().filter(|c| c.session == session).collect();
+        if self.is_leader() {
+            if self.lead.settled() {
+                for command in commands {
+                    self.queue_command(command);
+                }
+            } else {
+                self.attach_again_later(conn);
+            }
+        } else if let Some(leader) = self.leader {
+            self.send(leader, ToPeer::Commands(commands));
+        }
+        // Without a leader they are dropped: every mount is told to send again when there is one.
+    }
+
+    fn ask_from_mount(&mut self, conn: Conn, id: u64, cred: Cred, query: Query) {
+        if self.is_leader() {
+            self.ask(Asker::Mount(conn, id), cred, query);
+        } else if let Some(leader) = self.leader
+            && self.attach.asked.len() < WAITING_MAX
+        {
+            let own = self.attach.next_ask;
+            self.attach.next_ask += 1;
+            self.attach.asked.insert(own, (conn, id));
+            self.send(leader, ToPeer::Ask { id: own, cred, query });
+        }
+    }
+
+    pub(super) fn ask_from_peer(&mut self, from: NodeId, id: u64, cred: Cred, query: Query) {
+        if self.is_leader() {
+            self.ask(Asker::Peer(from, id), cred, query);
+        } else {
+            self.send(from, ToPeer::Answer { id, reply: None });
+        }
+    }
+
+    fn ask(&mut self, asker: Asker, cred: Cred, query: Query) {
+        if self.may_read() {
+            let reply = answer(&self.shared.read(), &cred, &query);
+            self.answered(asker, Some(reply));
+        } else if self.attach.waiting.len() < WAITING_MAX {
+            self.attach.waiting.push((asker, cred, query));
+        }
+    }
+
+    /// Questions that came before the lease did, or while it had lapsed.
+    pub(super) fn answer_waiting(&mut self) {
+        if self.attach.waiting.is_empty() {
+            return;
+        }
+        self.publish_lease();
+        if self.may_read() {
+            for (asker, cred, query) in std::mem::take(&mut self.attach.waiting) {
+                let reply = answer(&self.shared.read(), &cred, &query);
+                self.answered(asker, Some(reply));
+            }
+        } else if !self.is_leader() {
+            for (asker, _, _) in std::mem::take(&mut self.attach.waiting) {
+                self.answered(asker, None);
+            }
+        }
+    }
+
+    fn answered(&mut self, asker: Asker, reply: Option<Reply>) {
+        match (asker, reply) {
+            (Asker::Mount(conn, id), Some(reply)) => self.tell(conn, ToMount::Answer { id, reply }),
+            (Asker::Mount(conn, _), None) => self.tell(conn, ToMount::Again),
+            (Asker::Peer(node, id), reply) => self.send(node, ToPeer::Answer { id, reply }),
+        }
+    }
+
+    pub(super) fn answer_from_leader(&mut self, id: u64, reply: Option<Reply>) {
+        if let Some((conn, id)) = self.attach.asked.remove(&id) {
+            self.answered(Asker::Mount(conn, id), reply);
+        }
+    }
+
+    pub(super) fn replies_from_leader(&mut self, replies: Vec<(SessionId, u64, Reply)>) {
+        for (session, number, reply) in replies {
+            self.reply_here(session, number, &reply);
+        }
+    }
+
+    /// Answers whether the session's mount is connected here.
+    pub(super) fn reply_here(&mut self, session: SessionId, number: u64, reply: &Reply) -> bool {
+        let Some(conn) = self.attach.by_session.get(&session).copied() else { return false };
+        match self.out.last_mut() {
+            Some(Output::Mount { conn: last, message: ToMount::Replies(replies) }) if *last == conn => {
+                replies.push((number, reply.clone()));
+            }
+            _ => self.tell(conn, ToMount::Replies(vec![(number, reply.clone())])),
+        }
+        true
+    }
+
+    /// These sessions must send again what is unanswered.
+    pub(super) fn again(&mut self, sessions: &[SessionId]) {
+        for session in sessions {
+            if let Some(conn) = self.attach.by_session.get(session).copied() {
+                self.attach_again_later(conn);
+            } else if let Some(to) = self.lead.route(*session) {
+                self.send(to, ToPeer::Again(vec![*session]));
+            }
+        }
+    }
+
+    fn attach_again_later(&mut self, conn: Conn) {
+        let told = |o: &Output| matches!(o, Output::Mount { conn: to, message: ToMount::Again } if *to == conn);
+        if !self.out.iter().any(told) {
+            self.tell(conn, ToMount::Again);
+        }
+    }
+
+    pub(super) fn all_again(&mut self) {
+        self.attach.asked.clear();
+        let conns: Vec<Conn> = self.attach.by_session.values().copied().collect();
+        for conn in conns {
+            self.attach_again_later(conn);
+        }
+        for attached in self.attach.conns.values_mut() {
+            if let Attached::Opening { asked, .. } = attached {
+                *asked = 0;
+            }
+        }
+    }
+
+    pub(super) fn tick_attach(&mut self) {
+        self.ask_for_sessions();
+        self.settle_claims();
+        if self.now.mono >= self.attach.last_report + REPORT_US {
+            self.attach.last_report = self.now.mono;
+            let space = self.space.get(&self.config.id).copied().unwrap_or_default();
+            if let Some(leader) = self.leader.filter(|l| *l != self.config.id) {
+                let mut sessions = Vec::new();
+                for attached in self.attach.conns.values_mut() {
+                    if let Attached::Open { session, heard: heard @ true } = attached {
+                        sessions.push(*session);
+                        *heard = false;
+                    }
+                }
+                self.send(leader, ToPeer::Report { sessions, space, applied: self.applied.0 });
+            }
+        }
+    }
+
+    pub(super) fn ask_mounts_who_holds(&mut self, round: u64, inos: Vec<Ino>) {
+        let conns: Vec<Conn> = self.attach.by_session.values().copied().collect();
+        for conn in conns {
+            self.tell(conn, ToMount::WhoHolds { round, inos: inos.clone() });
+        }
+    }
+
+    fn mount_holds(&mut self, conn: Conn, round: u64, inos: Vec<Ino>) {
+        let Some(session) = self.session_of(conn) else { return };
+        if self.is_leader() {
+            self.session_holds(round, session, &inos);
+        } else if let Some(leader) = self.leader {
+            self.send(leader, ToPeer::Holds { round, session, inos });
+        }
+    }
+
+    pub(super) fn attached_sessions(&self) -> Vec<SessionId> {
+        self.attach.by_session.keys().copied().collect()
+    }
+}

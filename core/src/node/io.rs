@@ -1,0 +1,101 @@
+//! What goes into the node's machine and what comes out of it.
+
+use super::messages::{Space, ToPeer};
+use crate::meta::{Key, Op, Value};
+use crate::session::{ToMount, ToNode};
+use crate::types::{ClusterId, NodeId, SliceId, Stamp};
+use raft::eraftpb::{ConfState, Entry, HardState};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The time, as this node's clocks have it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now {
+    /// Microseconds of a clock that never goes back; only differences mean anything.
+    pub mono: u64,
+    /// The time of day; may jump.
+    pub real: Stamp,
+}
+
+/// One connection of a mount to this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Conn(pub u64);
+
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Time has passed: at least every [`TICK_US`](super::TICK_US).
+    Tick,
+    Peer {
+        from: NodeId,
+        message: ToPeer,
+    },
+    /// The stream to a peer broke or was made anew: what was under way may be lost.
+    PeerLost(NodeId),
+    Mount {
+        conn: Conn,
+        message: ToNode,
+    },
+    MountLost(Conn),
+    /// This persist and all before it are on disk.
+    Persisted(u64),
+    /// The changes up to this index are in the state store (readable, not yet durable).
+    Stored(u64),
+    /// Everything up to this index is durable in the state store.
+    Checkpointed(u64),
+    /// The state store now is the snapshot of this index and term; `None`: it could not be had.
+    SnapshotFetched(Option<(u64, u64)>),
+    MemberRecorded,
+    /// Room on this node's disk.
+    Space(Space),
+    /// Housekeeping that this node found worth doing: `PlaceSlice` or `Merge`.
+    Propose(Op),
+}
+
+/// A write to the Raft log. Writes are carried out in order; the machine waits for [`Input::Persisted`] before it lets
+/// anybody rely on one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LogWrite {
+    pub number: u64,
+    pub entries: Vec<Entry>,
+    pub hard_state: Option<HardState>,
+    pub conf_state: Option<ConfState>,
+    /// A snapshot of this index and term took the place of everything before.
+    pub reset_to: Option<(u64, u64)>,
+}
+
+pub type Changes = Arc<BTreeMap<Key, Option<Value>>>;
+
+#[derive(Clone, Debug)]
+pub enum Output {
+    Peer {
+        to: NodeId,
+        message: ToPeer,
+    },
+    Mount {
+        conn: Conn,
+        message: ToMount,
+    },
+    Persist(LogWrite),
+    Store {
+        index: u64,
+        term: u64,
+        changes: Changes,
+    },
+    /// Log entries up to this one are no longer needed.
+    Compact {
+        index: u64,
+        term: u64,
+    },
+    /// Get the whole state from this node; answer with [`Input::SnapshotFetched`].
+    FetchSnapshot {
+        from: NodeId,
+    },
+    /// Record durably that this node votes from now on; answer with [`Input::MemberRecorded`].
+    BecomeMember,
+    /// The name of the cluster is known.
+    Cluster(ClusterId),
+    /// No file refers to these any more.
+    DropSlices(Vec<SliceId>),
+    /// The state cannot be read or the log cannot be understood: stop this node, it must be rebuilt from the others.
+    Stop(String),
+}

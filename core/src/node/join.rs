@@ -1,0 +1,116 @@
+//! Whether this node votes.
+//!
+//! A voter that lost its disk has forgotten whom it elected and what it acknowledged. If it voted on as if nothing had
+//! happened, entries that were committed with its help could be lost. So a node with an empty folder does not vote until
+//! one of two things is sure, and records it durably then ("member"):
+//!
+//! * **a new cluster**: every node of the configuration, itself included, says that its log is empty (*fresh*);
+//! * **an old one**: a leader has brought its log up to what was committed when it asked.
+//!
+//! A member whose log is empty still says *fresh*: nothing can have been committed with its help, and those who have not
+//! heard from everybody yet must be able to go on.
+
+use super::io::Output;
+use super::messages::ToPeer;
+use super::{Config, NodeMachine};
+use crate::types::NodeId;
+use std::collections::BTreeMap;
+
+#[derive(Debug)]
+pub(super) struct Join {
+    member: bool,
+    recording: bool,
+    /// What the others said: whether fresh, whether member.
+    peers: BTreeMap<NodeId, (bool, bool)>,
+    /// What was committed when the leader was first heard.
+    target: Option<u64>,
+    /// The lowest node of a new cluster does not wait for the others to time out.
+    may_start: bool,
+}
+
+impl Join {
+    pub(super) fn new(member: bool, config: &Config) -> Join {
+        let may_start = !member && config.nodes.iter().min() == Some(&config.id);
+        Join { member, recording: false, peers: BTreeMap::new(), target: None, may_start }
+    }
+
+    pub(super) fn votes(&self) -> bool {
+        self.member
+    }
+
+    pub(super) fn recorded(&mut self) {
+        self.member = true;
+        self.recording = false;
+    }
+}
+
+impl NodeMachine {
+    /// Nodes that a new cluster still waits for.
+    pub(super) fn waiting_for(&self) -> Vec<NodeId> {
+        let quiet = |n: &&NodeId| **n != self.config.id && !self.join.peers.contains_key(n);
+        if self.join.member || self.leader.is_some() {
+            return Vec::new();
+        }
+        self.config.nodes.iter().filter(quiet).copied().collect()
+    }
+
+    pub(super) fn tick_join(&mut self) {
+        if self.join.member && !self.join.may_start {
+            return;
+        }
+        for to in self.config.nodes.clone() {
+            if to != self.config.id {
+                self.say_hello(to, false);
+            }
+        }
+        self.settle_join();
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.raw.store().is_empty() && self.applied.0 == 0
+    }
+
+    fn say_hello(&mut self, to: NodeId, reply: bool) {
+        let message = ToPeer::Hello { fresh: self.is_fresh(), member: self.join.member, reply };
+        self.send(to, message);
+    }
+
+    pub(super) fn hello(&mut self, from: NodeId, fresh: bool, member: bool, reply: bool) {
+        if !reply {
+            self.say_hello(from, true);
+        }
+        self.join.peers.insert(from, (fresh, member));
+        self.settle_join();
+    }
+
+    /// What the leader has committed, as it said just now.
+    pub(super) fn heard_commit(&mut self, commit: u64) {
+        if !self.join.member {
+            self.join.target.get_or_insert(commit);
+        }
+        self.hellos_heard_commit(commit);
+        self.settle_join();
+    }
+
+    fn settle_join(&mut self) {
+        if !self.join.member {
+            let others = || self.config.nodes.iter().filter(|n| **n != self.config.id);
+            let all_fresh = self.is_fresh() && others().all(|n| self.join.peers.get(n).is_some_and(|p| p.0));
+            let caught_up = self.join.target.is_some_and(|target| target > 0 && self.applied.0 >= target);
+            if (all_fresh || caught_up) && !self.join.recording {
+                self.join.recording = true;
+                self.out.push(Output::BecomeMember);
+            }
+        }
+        if self.join.member && self.join.may_start {
+            let everyone =
+                self.voters.iter().all(|n| *n == self.config.id || self.join.peers.get(n).is_some_and(|p| p.1));
+            if !self.is_fresh() || self.leader.is_some() {
+                self.join.may_start = false;
+            } else if everyone {
+                self.join.may_start = false;
+                let _refused = self.raw.campaign();
+            }
+        }
+    }
+}

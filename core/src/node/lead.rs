@@ -1,0 +1,299 @@
+//! What only a leader does: turn commands into entries, and watch over the sessions.
+
+use super::io::Output;
+use super::lease::Lease;
+use super::messages::{Batch, Item, Space, ToPeer};
+use super::orphans::Orphans;
+use super::{NodeMachine, Queue, WAITING_CHANGES_MAX};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, DISK_RESERVE, SESSION_LEASE_MS};
+use crate::meta::Op;
+use crate::meta::ops::WriteData;
+use crate::session::{Command, Reply, Turn};
+use crate::types::{Errno, NodeId, SessionId, Stamp};
+use std::collections::BTreeMap;
+
+#[derive(Default)]
+pub(super) struct Lead {
+    /// The term this node leads in; 0: it does not.
+    term: u64,
+    /// An entry of the own term was applied: the state is the latest there is.
+    settled: bool,
+    pub(super) lease: Lease,
+    /// What is to be proposed.
+    pub(super) queue: Queue,
+    /// By session, the highest command number put into the queue in this term.
+    queued: BTreeMap<SessionId, u64>,
+    /// The node each session's commands come through; its own mounts' are not here.
+    routes: BTreeMap<SessionId, NodeId>,
+    /// When each session was last heard of.
+    heard: BTreeMap<SessionId, u64>,
+    pub(super) orphans: Orphans,
+    last_beat: u64,
+    last_stamp: Stamp,
+}
+
+impl Lead {
+    pub(super) fn leading(&self, term: u64) -> bool {
+        self.term == term
+    }
+
+    pub(super) fn settled(&self) -> bool {
+        self.settled
+    }
+
+    /// The node through which a session's commands come, where that is not this one.
+    pub(super) fn route(&self, session: SessionId) -> Option<NodeId> {
+        self.routes.get(&session).copied()
+    }
+
+    pub(super) fn applied_entry(&mut self, term: u64) {
+        if self.term != 0 && term == self.term {
+            self.settled = true;
+        }
+    }
+
+    pub(super) fn heard(&mut self, session: SessionId, now: u64) {
+        if self.term != 0 {
+            self.heard.insert(session, now);
+        }
+    }
+
+    pub(super) fn session_ended(&mut self, session: SessionId) {
+        self.queued.remove(&session);
+        self.routes.remove(&session);
+        self.heard.remove(&session);
+        self.orphans.session_ended(session);
+    }
+}
+
+impl NodeMachine {
+    pub(super) fn start_leading(&mut self) {
+        let orphans = std::mem::take(&mut self.lead.orphans);
+        self.lead = Lead { term: self.raw.raft.term, orphans, ..Lead::default() };
+        self.lead.lease.start(self.raw.raft.term);
+        let now = self.now.mono;
+        // Whoever was the leader before knew who lives; this one gives everybody a whole lease to be heard.
+        self.lead.heard = self.sessions.keys().map(|id| (*id, now)).collect();
+        self.load_orphans();
+        if self.cluster.is_none() {
+            self.lead.queue.push_back(Item::Form(self.config.cluster));
+        }
+        self.send_beats();
+    }
+
+    pub(super) fn stop_leading(&mut self) {
+        if self.lead.term != 0 {
+            self.lead = Lead::default();
+            self.publish_lease();
+            self.all_again();
+        }
+    }
+
+    pub(super) fn tick_lead(&mut self) {
+        if !self.is_leader() {
+            return;
+        }
+        if self.now.mono >= self.lead.last_beat + super::HEARTBEAT_TICKS as u64 * super::TICK_US {
+            self.send_beats();
+        }
+        self.expire_sessions();
+        self.tick_orphans();
+        self.retry_snapshots();
+    }
+
+    fn send_beats(&mut self) {
+        self.lead.last_beat = self.now.mono;
+        let (term, sent, commit) = (self.raw.raft.term, self.now.mono, self.raw.raft.raft_log.committed);
+        for to in self.config.nodes.clone() {
+            if to != self.config.id {
+                self.send(to, ToPeer::Beat { term, sent, commit });
+            }
+        }
+    }
+
+    /// A follower that gave up on a snapshot says nothing of it: after a while Raft is told to try again.
+    fn retry_snapshots(&mut self) {
+        const AFTER_TICKS: u64 = 600;
+        if !(self.now.mono / super::TICK_US).is_multiple_of(AFTER_TICKS) {
+            return;
+        }
+        let stuck: Vec<u64> = self
+            .raw
+            .raft
+            .prs()
+            .iter()
+            .filter(|(_, progress)| progress.state == raft::ProgressState::Snapshot)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in stuck {
+            self.raw.report_snapshot(id, raft::SnapshotStatus::Failure);
+        }
+    }
+
+    pub(super) fn publish_lease(&mut self) {
+        let until = if self.is_leader() && self.lead.settled {
+            self.lead.lease.until(self.config.id, &self.voters, self.now.mono)
+        } else {
+            0
+        };
+        self.shared.allow_reads_until(until);
+    }
+
+    pub(super) fn may_read(&self) -> bool {
+        self.is_leader() && self.shared.may_read(self.now.mono)
+    }
+
+    fn expire_sessions(&mut self) {
+        let deadline = self.now.mono.saturating_sub(SESSION_LEASE_MS * 1000);
+        let over: Vec<SessionId> =
+            self.lead.heard.iter().filter(|(_, at)| **at < deadline).map(|(id, _)| *id).collect();
+        for id in over {
+            self.lead.heard.insert(id, self.now.mono); // asked again after another lease, should the entry get lost
+            self.lead.queue.push_back(Item::EndSession(id));
+        }
+    }
+
+    pub(super) fn report(&mut self, from: NodeId, sessions: Vec<SessionId>, space: Space, applied: u64) {
+        self.space.insert(from, space);
+        self.publish_space();
+        self.peer_applied.insert(from, applied);
+        for session in sessions {
+            if self.sessions.contains_key(&session) {
+                self.lead.heard(session, self.now.mono);
+                if self.is_leader() {
+                    self.lead.routes.insert(session, from);
+                }
+            }
+        }
+    }
+
+    pub(super) fn open_session(&mut self, client: String, nonce: u64) {
+        if self.is_leader() {
+            self.lead.queue.push_back(Item::OpenSession { client, nonce });
+        }
+    }
+
+    pub(super) fn end_session(&mut self, session: SessionId) {
+        if self.is_leader() {
+            self.lead.queue.push_back(Item::EndSession(session));
+        } else if let Some(leader) = self.leader {
+            self.send(leader, ToPeer::EndSession(session));
+        }
+    }
+
+    pub(super) fn commands_from_peer(&mut self, from: NodeId, commands: Vec<Command>) {
+        if !self.is_leader() || !self.lead.settled {
+            let mut sessions: Vec<SessionId> = commands.iter().map(|c| c.session).collect();
+            sessions.dedup();
+            return self.send(from, ToPeer::Again(sessions));
+        }
+        for command in commands {
+            self.lead.routes.insert(command.session, from);
+            self.queue_command(command);
+        }
+    }
+
+    /// Puts a command into the queue if it is its turn; what was carried out before is answered at once.
+    pub(super) fn queue_command(&mut self, command: Command) {
+        let (id, number) = (command.session, command.number);
+        let Some(session) = self.sessions.get(&id) else { return self.session_gone(id) };
+        self.lead.heard(id, self.now.mono);
+        let next = self.lead.queued.get(&id).copied().unwrap_or(0).max(session.last) + 1;
+        if number > next {
+            return self.again(&[id]);
+        }
+        if number < next {
+            // In the log already, or carried out: the reply comes, or is here.
+            if let Turn::Again(reply) = session.turn(number) {
+                let reply = reply.clone();
+                self.reply(id, number, reply);
+            }
+            return;
+        }
+        self.lead.queued.insert(id, number);
+        let deny = self.denied(&command.op);
+        self.lead.queue.push_back(Item::Command { command, deny });
+    }
+
+    /// What the leader refuses: the cluster's own operations from a mount, and growth when a disk is full.
+    fn denied(&self, op: &Op) -> Option<Errno> {
+        if matches!(op, Op::Reap(_) | Op::PlaceSlice(_) | Op::Merge(_)) {
+            return Some(Errno::EPERM);
+        }
+        let full = || self.space.values().any(|s| s.total > 0 && s.free < DISK_RESERVE);
+        (op.grows() && full()).then_some(Errno::ENOSPC)
+    }
+
+    pub(super) fn propose_queued(&mut self) {
+        if !self.is_leader() || self.lead.queue.is_empty() || !self.room_to_propose() {
+            return;
+        }
+        while !self.lead.queue.is_empty() {
+            let items = take_batch(&mut self.lead.queue);
+            let stamp = self.now.real.max(self.lead.last_stamp.max(self.last_stamp).just_after());
+            self.lead.last_stamp = stamp;
+            let Ok(data) = postcard::to_allocvec(&Batch { stamp, items }) else {
+                return self.stop("a batch could not be encoded");
+            };
+            if self.raw.propose(Vec::new(), data).is_err() {
+                // Not taken: whoever waits for it sends it again.
+                self.lead.queued.clear();
+                return self.all_again();
+            }
+        }
+    }
+
+    /// Commands wait while the state store is far behind; the cluster's forming does not.
+    fn room_to_propose(&self) -> bool {
+        self.shared.read().waiting() < WAITING_CHANGES_MAX
+    }
+
+    pub(super) fn lead_after_apply(&mut self) {
+        self.answer_waiting();
+    }
+
+    /// The reply to a command goes the way the command came.
+    pub(super) fn reply(&mut self, session: SessionId, number: u64, reply: Reply) {
+        if self.reply_here(session, number, &reply) || !self.is_leader() {
+            return;
+        }
+        if let Some(to) = self.lead.route(session) {
+            match self.out.last_mut() {
+                Some(Output::Peer { to: last, message: ToPeer::Replies(replies) }) if *last == to => {
+                    replies.push((session, number, reply));
+                }
+                _ => self.send(to, ToPeer::Replies(vec![(session, number, reply)])),
+            }
+        }
+    }
+}
+
+/// As much of the queue as one entry takes.
+fn take_batch(queue: &mut Queue) -> Vec<Item> {
+    let mut bytes = 0;
+    let fits = queue
+        .iter()
+        .take(BATCH_COMMANDS_MAX)
+        .take_while(|item| {
+            let first = bytes == 0;
+            bytes += weight(item);
+            first || bytes <= BATCH_BYTES_MAX
+        })
+        .count();
+    queue.drain(..fits).collect()
+}
+
+fn weight(item: &Item) -> usize {
+    let payload = match item {
+        Item::Command { command, .. } => match &command.op {
+            Op::Write(write) => match &write.data {
+                WriteData::Inline(bytes) => bytes.len(),
+                WriteData::Slice(_) => 0,
+            },
+            Op::SetXattr(set) => set.value.len(),
+            _ => 0,
+        },
+        _ => 0,
+    };
+    payload + 128
+}

@@ -1,0 +1,72 @@
+//! The leader's lease: for how long it may answer questions from its own state.
+//!
+//! With every heartbeat the leader sends a *beat* with its own clock on it; a follower answers with a *promise* that names
+//! that beat: for [`PROMISE_US`] from when the beat arrived it elects nobody else. So once a majority has promised, nobody
+//! can lead before the shortest of these promises is over, and the leader may read without asking anyone until then. It
+//! counts from when it *sent* the beat, and only [`LEASE_US`], which leaves a third for clocks that run at different speeds.
+//!
+//! A node that starts has forgotten what it promised, and so behaves as if it had just promised.
+
+use crate::types::NodeId;
+use std::collections::BTreeMap;
+
+/// How long a follower elects nobody else after a beat.
+pub(super) const PROMISE_US: u64 = 900_000;
+/// How long the leader relies on a promise, from when it sent the beat.
+pub(super) const LEASE_US: u64 = 600_000;
+
+#[derive(Debug, Default)]
+pub(super) struct Lease {
+    term: u64,
+    /// By voter, the newest beat of this term that it promised on.
+    promised: BTreeMap<NodeId, u64>,
+}
+
+impl Lease {
+    pub(super) fn promise(&mut self, term: u64, from: NodeId, sent: u64) {
+        if term != self.term {
+            return;
+        }
+        let newest = self.promised.entry(from).or_default();
+        *newest = sent.max(*newest);
+    }
+
+    /// A new leadership begins; nobody promised anything yet.
+    pub(super) fn start(&mut self, term: u64) {
+        self.term = term;
+        self.promised.clear();
+    }
+
+    /// Until when a majority of the voters (`me` among them) elects nobody else.
+    pub(super) fn until(&self, me: NodeId, voters: &[NodeId], now: u64) -> u64 {
+        let mut sent: Vec<u64> =
+            voters.iter().map(|v| if *v == me { now } else { self.promised.get(v).copied().unwrap_or(0) }).collect();
+        sent.sort_unstable_by(|a, b| b.cmp(a));
+        match sent.get(voters.len() / 2) {
+            Some(0) | None => 0,
+            Some(quorum) => quorum + LEASE_US,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_majority_makes_the_lease() {
+        let [a, b, c] = [NodeId(1), NodeId(2), NodeId(3)];
+        let voters = [a, b, c];
+        let mut lease = Lease::default();
+        lease.start(5);
+        assert_eq!(lease.until(a, &voters, 1000), 0);
+        lease.promise(4, b, 900);
+        assert_eq!(lease.until(a, &voters, 1000), 0, "a promise of another term counts nothing");
+        lease.promise(5, b, 700);
+        assert_eq!(lease.until(a, &voters, 1000), 700 + LEASE_US);
+        lease.promise(5, c, 800);
+        lease.promise(5, c, 600);
+        assert_eq!(lease.until(a, &voters, 1000), 800 + LEASE_US);
+        assert_eq!(lease.until(a, &[a], 1000), 1000 + LEASE_US);
+    }
+}

@@ -1,0 +1,217 @@
+//! Raft's readiness, turned into outputs in the order that makes it safe.
+//!
+//! A leader's messages go out at once, while its own disk still writes: that is sound because it counts itself only after
+//! [`Input::Persisted`](super::Input::Persisted). Everybody else's wait for their own disk.
+
+use super::io::{LogWrite, Output};
+use super::messages::ToPeer;
+use super::{ELECTION_TICKS, NodeMachine, lease};
+use crate::types::NodeId;
+use raft::eraftpb::{Message, MessageType, Snapshot};
+use raft::{Ready, StateRole};
+use std::collections::VecDeque;
+
+/// What waits for the disk, oldest first.
+#[derive(Default)]
+pub(super) struct Persisting {
+    waiting: VecDeque<Waiting>,
+}
+
+struct Waiting {
+    number: u64,
+    /// Whether the disk has anything to do for it; without, it is done as soon as those before it are.
+    writes: bool,
+    messages: Vec<Message>,
+}
+
+impl NodeMachine {
+    pub(super) fn drive_raft(&mut self) {
+        while self.raw.has_ready() {
+            let ready = self.raw.ready();
+            self.handle_ready(ready);
+            self.notice_leader();
+            if self.is_leader() {
+                self.propose_queued();
+            }
+        }
+        self.pin_election_timeout();
+    }
+
+    fn handle_ready(&mut self, mut ready: Ready) {
+        for message in ready.take_messages() {
+            self.send_raft(message);
+        }
+        let number = ready.number();
+        let mut write = LogWrite { number, ..LogWrite::default() };
+        if *ready.snapshot() != Snapshot::default() {
+            let meta = ready.snapshot().get_metadata();
+            let at = (meta.index, meta.term);
+            self.raw.mut_store().reset_to(at);
+            write.reset_to = Some(at);
+            write.conf_state = Some(meta.get_conf_state().clone());
+        }
+        write.entries = ready.take_entries();
+        self.raw.mut_store().append(&write.entries);
+        if let Some(hard_state) = ready.hs() {
+            self.raw.mut_store().hard_state = hard_state.clone();
+        }
+        let writes = ready.must_sync();
+        if writes {
+            write.hard_state = Some(self.raw.store().hard_state.clone());
+            self.out.push(Output::Persist(write));
+        }
+        let messages = ready.take_persisted_messages();
+        let committed = ready.take_committed_entries();
+        self.persisting.waiting.push_back(Waiting { number, writes, messages });
+        self.raw.advance_append_async(ready);
+        self.settle_persisted(0);
+        self.apply_committed(committed);
+    }
+
+    pub(super) fn persisted(&mut self, number: u64) {
+        self.settle_persisted(number);
+    }
+
+    /// Everything up to `number` is on disk, and so is what follows it without anything to write.
+    fn settle_persisted(&mut self, number: u64) {
+        let mut reached = 0;
+        while let Some(first) = self.persisting.waiting.front() {
+            if first.number > number && first.writes {
+                break;
+            }
+            let Some(done) = self.persisting.waiting.pop_front() else { break };
+            reached = done.number;
+            for message in done.messages {
+                self.send_raft(message);
+            }
+        }
+        if reached > 0 {
+            self.raw.on_persist_ready(reached);
+        }
+    }
+
+    fn send_raft(&mut self, message: Message) {
+        self.send(NodeId(message.to), ToPeer::Raft(Box::new(message)));
+    }
+
+    /// Raft draws its election timeout from the system's randomness; ours, a function of the seed and the term, takes its
+    /// place before any tick can see it. So two runs with one seed elect alike, and a split vote is not repeated.
+    pub(super) fn pin_election_timeout(&mut self) {
+        let drawn = ELECTION_TICKS as u64 + mixed(self.config.seed, self.raw.raft.term) % ELECTION_TICKS as u64;
+        self.raw.raft.set_randomized_election_timeout(drawn as usize);
+    }
+
+    pub(super) fn raft_tick(&mut self) {
+        let about_to_stand =
+            !self.is_leader() && self.raw.raft.election_elapsed + 1 >= self.raw.raft.randomized_election_timeout();
+        if about_to_stand && (!self.join.votes() || self.now.mono < self.promised_until) {
+            return;
+        }
+        self.raw.tick();
+    }
+
+    /// A message of Raft's from a peer: only what a peer may say, and no vote against a promise.
+    pub(super) fn step_raft(&mut self, from: NodeId, message: Box<Message>) {
+        if message.from != from.0 || message.to != self.config.id.0 {
+            return;
+        }
+        match message.get_msg_type() {
+            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote => {
+                if !self.join.votes() || self.now.mono < self.promised_until {
+                    return;
+                }
+            }
+            MessageType::MsgSnapshot => return self.snapshot_offered(from, message),
+            // Told to commit what it does not have, Raft would stop the process.
+            MessageType::MsgHeartbeat if message.commit > self.raw.raft.raft_log.last_index() => return,
+            MessageType::MsgAppend if !well_formed(&message) => return,
+            MessageType::MsgAppend
+            | MessageType::MsgAppendResponse
+            | MessageType::MsgHeartbeat
+            | MessageType::MsgHeartbeatResponse
+            | MessageType::MsgRequestVoteResponse
+            | MessageType::MsgRequestPreVoteResponse => {}
+            // The rest is for a node itself, or not used here.
+            _ => return,
+        }
+        let _refused = self.raw.step(*message);
+        self.drive_raft();
+    }
+
+    pub(super) fn peer_lost(&mut self, peer: NodeId) {
+        self.raw.report_unreachable(peer.0);
+        if self.leader == Some(peer) {
+            self.all_again();
+        }
+    }
+
+    /// The leader beats: promise to elect nobody else for a while.
+    pub(super) fn beat(&mut self, from: NodeId, term: u64, sent: u64, commit: u64) {
+        if self.raw.raft.term != term || self.raw.raft.leader_id != from.0 || self.is_leader() {
+            return;
+        }
+        self.promised_until = self.promised_until.max(self.now.mono + lease::PROMISE_US);
+        self.raw.raft.election_elapsed = 0;
+        self.send(from, ToPeer::Promise { term, sent });
+        self.heard_commit(commit);
+    }
+
+    fn notice_leader(&mut self) {
+        let leader = Some(NodeId(self.raw.raft.leader_id)).filter(|id| id.0 != 0);
+        let leading = self.raw.raft.state == StateRole::Leader;
+        if leading && !self.lead.leading(self.raw.raft.term) {
+            self.start_leading();
+        } else if !leading {
+            self.stop_leading();
+        }
+        if leader != self.leader {
+            self.leader = leader;
+            if leader.is_some() {
+                self.all_again();
+            }
+        }
+    }
+
+    /// A leader offers a snapshot: the state itself is fetched first, from whoever offered it.
+    fn snapshot_offered(&mut self, from: NodeId, message: Box<Message>) {
+        if self.snapshot.is_none() && message.term >= self.raw.raft.term {
+            self.snapshot = Some(message);
+            self.out.push(Output::FetchSnapshot { from });
+        }
+    }
+
+    pub(super) fn snapshot_fetched(&mut self, got: Option<(u64, u64)>) {
+        let Some(mut message) = self.snapshot.take() else { return };
+        let Some((index, term)) = got else { return };
+        // The state came as it was when it was fetched, which may be later than when it was offered.
+        let meta = message.mut_snapshot().mut_metadata();
+        meta.index = index;
+        meta.term = term;
+        if index > self.applied.0 {
+            self.applied = (index, term);
+            self.storing = None;
+            {
+                let mut view = self.shared.write();
+                view.fresh.clear();
+                view.storing = Default::default();
+            }
+            if let Err(why) = self.load_from_view() {
+                return self.stop(why);
+            }
+        }
+        let _refused = self.raw.step(*message);
+        self.drive_raft();
+    }
+}
+
+/// Entries that follow each other, from the index that the message names.
+fn well_formed(message: &Message) -> bool {
+    message.entries.iter().zip(message.index + 1..).all(|(entry, index)| entry.index == index)
+}
+
+fn mixed(seed: u64, term: u64) -> u64 {
+    let mut x = seed ^ term.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
+}

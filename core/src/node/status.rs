@@ -1,0 +1,94 @@
+//! What a node can say about itself and the cluster: for `baton status`.
+
+use super::messages::Space;
+use super::{NodeMachine, Reader};
+use crate::meta::{Key, Store, Value};
+use crate::types::{ClusterId, NodeId, SessionId, Stamp};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub node: NodeId,
+    pub cluster: Option<ClusterId>,
+    pub leader: Option<NodeId>,
+    pub term: u64,
+    /// Index of the last entry applied here, and of the last one known to be committed.
+    pub applied: u64,
+    pub committed: u64,
+    pub member: bool,
+    /// Nodes that a new cluster still waits for.
+    pub waiting_for: Vec<NodeId>,
+    pub peers: Vec<PeerStatus>,
+    pub sessions: Vec<SessionStatus>,
+    pub inodes: u64,
+    pub allocated: u64,
+    pub orphans: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    pub node: NodeId,
+    pub voter: bool,
+    /// What it applied, as far as this node was told: every node knows its own, the leader everybody's.
+    pub applied: Option<u64>,
+    pub space: Option<Space>,
+    /// Whether the leader heard of it lately. Only the leader knows.
+    pub active: Option<bool>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionStatus {
+    pub session: SessionId,
+    pub client: String,
+    pub since: Stamp,
+    /// Commands carried out.
+    pub commands: u64,
+    /// Whether it hangs on this node.
+    pub here: bool,
+}
+
+impl NodeMachine {
+    pub fn status(&self) -> Status {
+        let volume = match Reader(self.shared.clone()).with_state(|s: &dyn Store| s.get(&Key::Volume)) {
+            Ok(Some(Value::Volume(volume))) => Some(volume),
+            _ => None,
+        };
+        let here = self.attached_sessions();
+        Status {
+            node: self.config.id,
+            cluster: self.cluster,
+            leader: self.leader,
+            term: self.raw.raft.term,
+            applied: self.applied.0,
+            committed: self.raw.raft.raft_log.committed,
+            member: self.join.votes(),
+            waiting_for: self.waiting_for(),
+            peers: self.config.nodes.iter().map(|node| self.peer_status(*node)).collect(),
+            sessions: self
+                .sessions
+                .iter()
+                .map(|(id, s)| SessionStatus {
+                    session: *id,
+                    client: s.client.clone(),
+                    since: s.since,
+                    commands: s.last,
+                    here: here.contains(id),
+                })
+                .collect(),
+            inodes: volume.as_ref().map_or(0, |v| v.inodes),
+            allocated: volume.as_ref().map_or(0, |v| v.allocated),
+            orphans: self.lead.orphans.count() as u64,
+        }
+    }
+
+    fn peer_status(&self, node: NodeId) -> PeerStatus {
+        let me = node == self.config.id;
+        let progress = self.raw.raft.prs().get(node.0).filter(|_| self.is_leader());
+        PeerStatus {
+            node,
+            voter: self.voters.contains(&node),
+            applied: if me { Some(self.applied.0) } else { self.peer_applied.get(&node).copied() },
+            space: self.space.get(&node).copied(),
+            active: if me { Some(true) } else { progress.map(|p| p.recent_active) },
+        }
+    }
+}

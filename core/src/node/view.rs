@@ -1,0 +1,124 @@
+//! The state as this node knows it: the state store on disk, and above it the changes that are not there yet.
+//!
+//! ```text
+//!   fresh     applied, not yet handed to the state store
+//!   storing   handed to it, not yet readable there
+//!   base      the state store
+//! ```
+//! The uppermost layer that knows a key decides. So the reply to a command waits for no database.
+
+use super::io::Changes;
+use super::messages::Space;
+use crate::meta::{Answer, Fault, Key, Query, Step, Stop, Store, Txn, Value};
+use crate::session::Reply;
+use crate::types::{Cred, Errno, Stamp};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// The state store below: a database, or memory in the simulator.
+pub type Base = Arc<dyn Store + Send + Sync>;
+
+pub(super) struct View {
+    pub(super) fresh: BTreeMap<Key, Option<Value>>,
+    pub(super) storing: Changes,
+    base: Base,
+    pub(super) space: Space,
+}
+
+impl View {
+    pub(super) fn absorb(&mut self, changes: BTreeMap<Key, Option<Value>>) {
+        self.fresh.extend(changes);
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.fresh.len() + self.storing.len()
+    }
+}
+
+impl Store for View {
+    fn get(&self, key: &Key) -> Result<Option<Value>, Fault> {
+        match self.fresh.get(key).or_else(|| self.storing.get(key)) {
+            Some(changed) => Ok(changed.clone()),
+            None => self.base.get(key),
+        }
+    }
+
+    fn range(&self, from: &Key, to: &Key, max: usize) -> Result<Vec<(Key, Value)>, Fault> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let mut changed: BTreeMap<&Key, &Option<Value>> = self.storing.range(from.clone()..to.clone()).collect();
+        changed.extend(self.fresh.range(from.clone()..to.clone()));
+        let deleted = changed.values().filter(|value| value.is_none()).count();
+        let base = self.base.range(from, to, max.saturating_add(deleted))?;
+        Ok(crate::meta::overlay(base, changed.into_iter(), max))
+    }
+}
+
+/// The state shared between the machine, which changes it, and whoever may answer questions beside it.
+pub(super) struct Shared {
+    view: RwLock<View>,
+    /// Until when (on the monotonic clock) what is applied here is the latest there is; 0: it may not be.
+    reads_until: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(base: Base) -> Arc<Shared> {
+        let view = View { fresh: BTreeMap::new(), storing: Changes::default(), base, space: Space::default() };
+        Arc::new(Shared { view: RwLock::new(view), reads_until: AtomicU64::new(0) })
+    }
+
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, View> {
+        self.view.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, View> {
+        self.view.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(super) fn allow_reads_until(&self, until: u64) {
+        self.reads_until.store(until, Ordering::SeqCst);
+    }
+
+    pub(super) fn may_read(&self, now: u64) -> bool {
+        now < self.reads_until.load(Ordering::SeqCst)
+    }
+}
+
+/// Answers questions beside the machine, from any thread, while this node's leadership lasts.
+#[derive(Clone)]
+pub struct Reader(pub(super) Arc<Shared>);
+
+impl Reader {
+    /// The answer, or `None` where this node cannot be sure to have the latest state: then the machine must be asked.
+    /// `clock` is read after the state was: the answer counts only if the lease was still good then.
+    pub fn ask(&self, clock: impl Fn() -> u64, cred: &Cred, query: &Query) -> Option<Reply> {
+        if !self.0.may_read(clock()) {
+            return None;
+        }
+        let reply = answer(&self.0.read(), cred, query);
+        self.0.may_read(clock()).then_some(reply)
+    }
+
+    /// The state as far as this node has applied it: for checks and repairs, not for answers to programs.
+    pub fn with_state<T>(&self, look: impl FnOnce(&dyn Store) -> T) -> T {
+        look(&*self.0.read())
+    }
+}
+
+pub(super) fn answer(view: &View, cred: &Cred, query: &Query) -> Reply {
+    let mut txn = Txn::new(view, Stamp::default());
+    match query.run(&mut txn, cred) {
+        Ok(Answer::StatFs(mut stat)) => {
+            stat.total = view.space.total;
+            stat.free = view.space.free;
+            Reply::Done(Answer::StatFs(stat))
+        }
+        Ok(answer) => Reply::Done(answer),
+        Err(Stop::Errno(errno)) => Reply::Failed(errno),
+        Err(Stop::NeedGroups) => Reply::NeedGroups,
+        // The state store failed to read; it has said so itself and stops the node.
+        Err(Stop::Fault(_)) => Reply::Failed(Errno::EIO),
+    }
+}
