@@ -213,7 +213,9 @@ impl MountMachine {
     }
 
     fn finish(&mut self, id: CallId, outcome: Result<calls::End, Errno>) {
-        self.running.remove(&id);
+        if self.running.remove(&id).is_none() {
+            return;
+        }
         let outcome = outcome.map(|end| match end {
             calls::End::Done(done) => done,
             calls::End::Opened(attr) => {
@@ -236,6 +238,7 @@ impl MountMachine {
                 let ask = self.next_ask;
                 self.next_ask += 1;
                 let (cred, query) = (running.cred.clone(), query.clone());
+                self.note_sent();
                 self.asks.insert(ask, (id, cred.clone(), query.clone()));
                 if self.link.is_up() {
                     self.out.push(Output::Tell(ToNode::Ask { id: ask, cred, query }));

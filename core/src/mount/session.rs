@@ -1,10 +1,11 @@
 //! The mount's end of its session: greeting, sending until answered, starting anew when it was fenced.
 
-use super::flow::Want;
+use super::flow::{Got, Running, Want};
 use super::{CallId, MountMachine, Output};
 use crate::limits::{KEEPALIVE_MS, SESSION_WINDOW};
 use crate::session::{Command, ToMount, ToNode};
 use crate::types::{Errno, Ino};
+use std::collections::BTreeSet;
 
 /// What is unanswered for this long is sent again: nothing on the way tells of every loss.
 const RESEND_US: u64 = 2_000_000;
@@ -94,15 +95,20 @@ impl MountMachine {
         let acked = self.unanswered.keys().next().copied().unwrap_or(number) - 1;
         let command = Command { session, number, acked, cred: running.cred.clone(), op: op.clone() };
         if self.link.is_up() {
-            if self.unanswered.is_empty() {
-                self.link.last_sent = self.now;
-            }
+            self.note_sent();
             match self.out.last_mut() {
                 Some(Output::Tell(ToNode::Commands(commands))) => commands.push(command.clone()),
                 _ => self.out.push(Output::Tell(ToNode::Commands(vec![command.clone()]))),
             }
         }
         self.unanswered.insert(number, (id, command));
+    }
+
+    /// The time until something is sent again counts from when the first of what is unanswered was sent.
+    pub(super) fn note_sent(&mut self) {
+        if self.unanswered.is_empty() && self.asks.is_empty() {
+            self.link.last_sent = self.now;
+        }
     }
 
     fn send_held_back(&mut self) {
@@ -138,7 +144,10 @@ impl MountMachine {
         if self.session.take().is_none() {
             return self.greet();
         }
-        let lost: Vec<CallId> = std::mem::take(&mut self.unanswered).into_values().map(|(call, _)| call).collect();
+        let mut lost: Vec<CallId> = std::mem::take(&mut self.unanswered).into_values().map(|(call, _)| call).collect();
+        // Slices of the old session may be collected at any time: a call that stored one and has not used it yet is lost too.
+        let stored = |r: &Running| r.known.iter().any(|got| matches!(got, Got::Stored { .. }));
+        lost.extend(self.running.iter().filter(|(_, r)| stored(r)).map(|(id, _)| *id));
         self.out.push(Output::Fenced { lost: lost.len() });
         self.next_number = 1;
         self.link.welcome = false;
@@ -146,7 +155,7 @@ impl MountMachine {
         for call in lost {
             self.finish(call, Err(Errno::EIO));
         }
-        // Slices of the old session may be collected at any time: what is being stored is stored anew.
+        // What is being stored is stored anew, under the new session's name.
         for running in self.running.values_mut() {
             if matches!(running.want, Some(Want::Put(_))) {
                 running.slice = None;
@@ -187,13 +196,17 @@ impl MountMachine {
     /// "Not open here" is final, so it is said only when nothing that began before the question can still open the object.
     pub(super) fn answer_who_holds(&mut self) {
         let oldest_open = self.running.iter().find(|(_, r)| r.call.opens()).map(|(id, _)| *id);
+        if self.who_holds.is_empty() {
+            return;
+        }
+        let open: BTreeSet<Ino> = self.handles.values().copied().collect();
         let mut waiting = Vec::new();
         for (round, inos, before) in std::mem::take(&mut self.who_holds) {
             if oldest_open.is_some_and(|open| open <= before) {
                 waiting.push((round, inos, before));
                 continue;
             }
-            let held: Vec<Ino> = inos.into_iter().filter(|ino| self.handles.values().any(|open| open == ino)).collect();
+            let held: Vec<Ino> = inos.into_iter().filter(|ino| open.contains(ino)).collect();
             self.out.push(Output::Tell(ToNode::Holds { round, inos: held }));
         }
         self.who_holds = waiting;

@@ -3,7 +3,7 @@
 use super::NodeMachine;
 use super::io::Output;
 use super::messages::{Batch, Item};
-use crate::meta::{Key, Op, SliceInfo, Step, Stop, Txn, Value};
+use crate::meta::{Key, Op, Step, Stop, Txn, Value};
 use crate::session::{Command, Reply, Session, Turn};
 use crate::types::{ClusterId, Cred, Errno, SessionId, SliceId, Stamp};
 use raft::eraftpb::Entry;
