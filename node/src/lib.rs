@@ -1,1 +1,33 @@
+//! # The node's shell
+//!
+//! Carries bytes in and out of [`NodeMachine`](baton_core::node::NodeMachine), which decides everything.
+//!
+//! ```text
+//!   gRPC (service) --+                       +--> disk: log thread, store thread   (Raft log, state)
+//!   mounts in the    +--> runner: one task,  |
+//!   same process   --+    the machine's only +--> peers: gRPC, or the same process
+//!   peers          --+    owner              |
+//!                                            +--> mounts
+//!   slices: stored, replicated, repaired beside the machine; file data never passes through it
+//! ```
+//!
+//! One thread and one single-threaded runtime a node: waking another core is half of every round trip on small machines.
 
+pub mod config;
+mod clock;
+mod daemon;
+mod disk;
+mod handle;
+mod peers;
+mod repair;
+mod runner;
+mod service;
+mod slices;
+pub mod storage;
+
+pub use clock::Clock;
+pub use config::NodeConfig;
+pub use daemon::{Links, Node, NodeError, start};
+pub use handle::{MountConn, NodeHandle};
+pub use peers::local::LocalNet;
+pub use slices::Slices;

@@ -1,0 +1,296 @@
+//! Starts a node: opens what is on its disk, and sets its one thread going.
+
+use crate::config::NodeConfig;
+use crate::disk::{Disk, STATE_CACHE_BYTES, StateSlot};
+use crate::handle::{Event, NodeHandle};
+use crate::peers::grpc::{GrpcPeers, Identity};
+use crate::peers::local::{LocalNet, LocalNode, LocalPeers};
+use crate::peers::Peers;
+use crate::repair::Repair;
+use crate::runner::{Runner, Stopped};
+use crate::service::{About, AdminService, MountService, PeersService, Services, SlicesService};
+use crate::slices::Slices;
+use crate::storage::{DataFolder, FolderError, RaftLog, SliceError, SliceStore, State, StorageError};
+use crate::Clock;
+use baton_core::node::{Config, NodeMachine, Recovered};
+use baton_core::types::{ClusterId, NodeId};
+use std::collections::{BTreeMap, hash_map::RandomState};
+use std::hash::{BuildHasher, Hasher};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Slices(#[from] SliceError),
+    #[error("cannot listen on {address}: {source}{}", hint(.source))]
+    Listen { address: String, source: std::io::Error },
+    #[error("the state on the disk does not fit together: {0}. Move the data folder away and start with an empty one")]
+    State(String),
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    #[error("an address of the peers cannot be used: {0}")]
+    Address(#[from] tonic::transport::Error),
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    #[error("the node's thread ended in a panic; its message stands above")]
+    Panicked,
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => ". Another process listens there: stop it, or choose another port with --listen",
+        std::io::ErrorKind::AddrNotAvailable => ". That is no address of this machine",
+        std::io::ErrorKind::PermissionDenied => ". Ports below 1024 need root",
+        _ => "",
+    }
+}
+
+/// How a node reaches its peers.
+#[derive(Clone)]
+pub enum Links {
+    Grpc,
+    /// All nodes are in this process.
+    Local(LocalNet),
+}
+
+/// A running node; it stops when it is told to, or when this is dropped.
+pub struct Node {
+    handle: NodeHandle,
+    address: SocketAddr,
+    asked_to_stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<(), NodeError>>>,
+}
+
+impl Node {
+    pub fn handle(&self) -> &NodeHandle {
+        &self.handle
+    }
+
+    /// Where it really listens: of use where the port was 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until it has stopped by itself or been told to.
+    pub fn join(mut self) -> Result<(), NodeError> {
+        self.wait()
+    }
+
+    /// Stops it in good order: what is in memory is brought to the disk.
+    pub fn stop(mut self) -> Result<(), NodeError> {
+        self.ask_to_stop();
+        self.wait()
+    }
+
+    pub fn ask_to_stop(&self) {
+        self.asked_to_stop.store(true, Ordering::SeqCst);
+        self.handle.tell(Event::Stop);
+    }
+
+    fn wait(&mut self) -> Result<(), NodeError> {
+        self.thread.take().map_or(Ok(()), |thread| thread.join().unwrap_or(Err(NodeError::Panicked)))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.ask_to_stop();
+        if let Err(error) = self.wait() {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+/// What was on the disk, opened.
+struct Opened {
+    folder: DataFolder,
+    log: RaftLog,
+    recovered: crate::storage::Recovered,
+    state: State,
+    slices: SliceStore,
+}
+
+/// Starts a node. `bulk` is where slices are handled: a runtime with threads of its own.
+pub fn start(config: &NodeConfig, links: Links, bulk: tokio::runtime::Handle) -> Result<Node, NodeError> {
+    let listen = |source| NodeError::Listen { address: config.listen.clone(), source };
+    let listener = TcpListener::bind(&config.listen).map_err(listen)?;
+    listener.set_nonblocking(true).map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+    let opened = open(config)?;
+    let (tell_ready, ready) = std::sync::mpsc::channel();
+    let asked_to_stop = Arc::new(AtomicBool::new(false));
+    let (config, asked) = (config.clone(), asked_to_stop.clone());
+    let thread = std::thread::Builder::new()
+        .name(format!("baton-node-{}", config.id))
+        .spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(NodeError::Thread)?;
+            runtime.block_on(async move {
+                let assembled = assemble(&config, opened, links, bulk, asked)?;
+                serve(assembled, listener, &config, &tell_ready).await
+            })
+        })
+        .map_err(NodeError::Thread)?;
+    match ready.recv() {
+        Ok(handle) => Ok(Node { handle, address, asked_to_stop, thread: Some(thread) }),
+        Err(_) => Err(thread.join().unwrap_or(Err(NodeError::Panicked)).err().unwrap_or(NodeError::Panicked)),
+    }
+}
+
+/// Opens the data folder. A damaged log or state is moved aside where there are other nodes to rebuild it from: this node
+/// then is one that lost its disk, and does not vote until it has caught up.
+fn open(config: &NodeConfig) -> Result<Opened, NodeError> {
+    let mut folder = DataFolder::open(&config.data, config.id)?;
+    if folder.wants_rebuild() && config.peers.len() > 1 {
+        let aside = folder.set_aside()?;
+        tracing::error!("the state was found damaged: it was moved to {} and is fetched anew", aside.display());
+    }
+    let (log, recovered, state) = match open_log_and_state(&folder) {
+        Err(error) if error.is_damage() && config.peers.len() > 1 => {
+            let aside = folder.set_aside()?;
+            tracing::error!("{error}");
+            tracing::error!("it was moved to {}; this node fetches everything from the others", aside.display());
+            open_log_and_state(&folder)?
+        }
+        opened => opened?,
+    };
+    let (slices, report) = SliceStore::open(&folder.slices())?;
+    for damaged in &report.damaged {
+        tracing::error!("damaged slices were found: {damaged:?}; they are fetched again from other nodes");
+    }
+    Ok(Opened { folder, log, recovered, state, slices })
+}
+
+fn open_log_and_state(
+    folder: &DataFolder,
+) -> Result<(RaftLog, crate::storage::Recovered, State), StorageError> {
+    let (log, recovered) = RaftLog::open(&folder.log())?;
+    let state = State::open(&folder.state(), STATE_CACHE_BYTES)?;
+    Ok((log, recovered, state))
+}
+
+struct Assembled {
+    runner: Runner,
+    handle: NodeHandle,
+    identity: Identity,
+    state: Arc<StateSlot>,
+    net: Option<LocalNet>,
+}
+
+/// Puts the parts together, on the node's own runtime.
+fn assemble(
+    config: &NodeConfig,
+    opened: Opened,
+    links: Links,
+    bulk: tokio::runtime::Handle,
+    asked_to_stop: Arc<AtomicBool>,
+) -> Result<Assembled, NodeError> {
+    let Opened { folder, log, recovered, state, slices } = opened;
+    let clock = Clock::start();
+    let (events, queued) = mpsc::unbounded_channel();
+    let nodes: Vec<NodeId> = config.peers.keys().copied().collect();
+    let identity = Identity::new(config.id, nodes.len(), folder.cluster());
+    let stored = state.applied();
+    let state_path = folder.state();
+    let state = StateSlot::new(state);
+    let store = Arc::new(slices);
+    let (peers, net): (Arc<dyn Peers>, _) = match links {
+        Links::Grpc => (Arc::new(GrpcPeers::start(identity.clone(), &config.peers, &events, bulk.clone())?), None),
+        Links::Local(net) => {
+            let node = LocalNode { events: events.clone(), state: state.clone(), store: store.clone() };
+            net.add(config.id, node);
+            (Arc::new(LocalPeers { me: config.id, net: net.clone(), bulk: bulk.clone() }), Some(net))
+        }
+    };
+    let machine = NodeMachine::new(
+        Config { id: config.id, nodes: nodes.clone(), seed: drawn(), cluster: ClusterId(drawn() | 1) },
+        Recovered {
+            member: folder.is_member(),
+            hard_state: recovered.hard_state,
+            start: (recovered.base.index, recovered.base.term),
+            entries: recovered.entries,
+            base: state.clone(),
+            stored: (stored.index, stored.term),
+        },
+        clock.now(),
+    )
+    .map_err(NodeError::State)?;
+    let slices = Arc::new(Slices {
+        me: config.id,
+        nodes,
+        store,
+        peers: peers.clone(),
+        bulk,
+        space: Default::default(),
+    });
+    let handle = NodeHandle {
+        id: config.id,
+        events: events.clone(),
+        reader: machine.reader(),
+        clock,
+        slices: slices.clone(),
+        conns: Arc::new(AtomicU64::new(1)),
+    };
+    let disk = Disk::start(log, state.clone(), state_path, events);
+    let runner = Runner {
+        id: config.id,
+        machine,
+        events: queued,
+        disk,
+        peers,
+        slices,
+        conns: BTreeMap::new(),
+        clock,
+        folder,
+        identity: identity.clone(),
+        asked_to_stop,
+    };
+    Ok(Assembled { runner, handle, identity, state, net })
+}
+
+async fn serve(
+    assembled: Assembled,
+    listener: TcpListener,
+    config: &NodeConfig,
+    ready: &std::sync::mpsc::Sender<NodeHandle>,
+) -> Result<(), NodeError> {
+    let Assembled { runner, handle, identity, state, net } = assembled;
+    let listener = tokio::net::TcpListener::from_std(listener)
+        .map_err(|source| NodeError::Listen { address: config.listen.clone(), source })?;
+    let nodes: Vec<NodeId> = config.peers.keys().copied().collect();
+    let services = Services {
+        mount: MountService { node: handle.clone() },
+        peers: PeersService { identity, nodes, events: handle.events.clone(), state },
+        slices: SlicesService::new(handle.slices.clone()),
+        admin: AdminService {
+            node: handle.clone(),
+            about: About { addresses: config.peers.clone(), started: Instant::now() },
+        },
+    };
+    let (stop_serving, stopped) = oneshot::channel();
+    tokio::spawn(services.serve(listener, stopped));
+    let repair =
+        Repair { slices: handle.slices.clone(), reader: handle.reader.clone(), events: handle.events.clone() };
+    tokio::spawn(repair.run());
+    let _gone = ready.send(handle);
+    let outcome = runner.run().await;
+    let _stopped = stop_serving.send(());
+    if let Some(net) = net {
+        net.remove(config.id);
+    }
+    Ok(outcome?)
+}
+
+/// A number nobody else draws: the standard library's hashers are seeded by the system.
+fn drawn() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,245 @@
+//! The node's disk work, on two threads: the log, which replies wait for, and the state, which nothing waits for.
+
+use crate::handle::{Event, Events};
+use crate::storage::raft_log::LogWrite as DiskWrite;
+use crate::storage::state::Part;
+use crate::storage::{Mark, RaftLog, State, StorageError};
+use baton_core::meta::{Fault, Key, Store, Value};
+use baton_core::node::{Changes, Input, LogWrite};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What a node's state store keeps in memory of its pages.
+pub(crate) const STATE_CACHE_BYTES: usize = 48 << 20;
+/// A checkpoint is made after this many changes, or when changes have waited this long. More of them cost more writing,
+/// fewer leave more log to read at a start.
+const CHECKPOINT_CHANGES: usize = 50_000;
+const CHECKPOINT_AFTER: Duration = Duration::from_secs(5);
+
+/// The state store, which a snapshot may replace while others read it.
+pub(crate) struct StateSlot(RwLock<Arc<State>>);
+
+impl StateSlot {
+    pub(crate) fn new(state: State) -> Arc<StateSlot> {
+        Arc::new(StateSlot(RwLock::new(Arc::new(state))))
+    }
+
+    pub(crate) fn get(&self) -> Arc<State> {
+        self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    fn set(&self, state: State) {
+        *self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(state);
+    }
+}
+
+impl Store for StateSlot {
+    fn get(&self, key: &Key) -> Result<Option<Value>, Fault> {
+        Store::get(&*StateSlot::get(self), key)
+    }
+
+    fn range(&self, from: &Key, to: &Key, max: usize) -> Result<Vec<(Key, Value)>, Fault> {
+        StateSlot::get(self).range(from, to, max)
+    }
+}
+
+enum StoreJob {
+    Apply { to: Mark, changes: Changes },
+    Compact(Mark),
+    /// A whole state from another node, part by part.
+    Import(Receiver<Result<Part, String>>),
+    Stop,
+}
+
+pub(crate) struct Disk {
+    log: Arc<RaftLog>,
+    log_jobs: Sender<LogWrite>,
+    /// Writes handed to the log thread and not finished: while there are some, later ones must queue behind them.
+    log_busy: Arc<AtomicUsize>,
+    store_jobs: Sender<StoreJob>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Disk {
+    pub(crate) fn start(log: RaftLog, state: Arc<StateSlot>, state_path: PathBuf, events: Events) -> Disk {
+        let log = Arc::new(log);
+        let (log_jobs, log_queue) = channel();
+        let (store_jobs, store_queue) = channel();
+        let log_busy = Arc::new(AtomicUsize::new(0));
+        let log_thread = LogThread { log: log.clone(), busy: log_busy.clone(), events: events.clone() };
+        let store_thread = StoreThread { log: log.clone(), state, state_path, events, dirty: 0, since: None };
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.into()).spawn(work)
+        };
+        let threads = [
+            spawn("baton-log", Box::new(move || log_thread.run(&log_queue))),
+            spawn("baton-store", Box::new(move || store_thread.run(&store_queue))),
+        ];
+        Disk { log, log_jobs, log_busy, store_jobs, threads: threads.into_iter().flatten().collect() }
+    }
+
+    /// Writes now, on this thread, if nothing is queued before it: `true`, and it is on the disk.
+    pub(crate) fn write_log_now(&self, write: &LogWrite) -> Result<bool, StorageError> {
+        if self.log_busy.load(Ordering::Acquire) > 0 {
+            return Ok(false);
+        }
+        self.log.append(&disk_write(write), true)?;
+        Ok(true)
+    }
+
+    /// Queues a write; [`Input::Persisted`] says when it is on the disk.
+    pub(crate) fn queue_log(&self, write: LogWrite) {
+        self.log_busy.fetch_add(1, Ordering::AcqRel);
+        let _stopped = self.log_jobs.send(write);
+    }
+
+    pub(crate) fn store(&self, index: u64, term: u64, changes: Changes) {
+        let _stopped = self.store_jobs.send(StoreJob::Apply { to: Mark { index, term }, changes });
+    }
+
+    pub(crate) fn compact(&self, index: u64, term: u64) {
+        let _stopped = self.store_jobs.send(StoreJob::Compact(Mark { index, term }));
+    }
+
+    pub(crate) fn import(&self, parts: Receiver<Result<Part, String>>) {
+        let _stopped = self.store_jobs.send(StoreJob::Import(parts));
+    }
+
+    /// Lets both threads finish what they have, with a last checkpoint.
+    pub(crate) fn stop(self) {
+        let _stopped = self.store_jobs.send(StoreJob::Stop);
+        drop(self.log_jobs);
+        for thread in self.threads {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+fn disk_write(write: &LogWrite) -> DiskWrite {
+    DiskWrite {
+        entries: write.entries.clone(),
+        hard_state: write.hard_state.clone(),
+        conf_state: write.conf_state.clone(),
+        reset_to: write.reset_to.map(|(index, term)| Mark { index, term }),
+    }
+}
+
+struct LogThread {
+    log: Arc<RaftLog>,
+    busy: Arc<AtomicUsize>,
+    events: Events,
+}
+
+impl LogThread {
+    /// One sync for all that is queued: the more wait, the less each costs.
+    fn run(self, queue: &Receiver<LogWrite>) {
+        while let Ok(first) = queue.recv() {
+            let writes: Vec<LogWrite> = std::iter::once(first).chain(queue.try_iter()).collect();
+            let last = writes.len() - 1;
+            for (at, write) in writes.iter().enumerate() {
+                if let Err(error) = self.log.append(&disk_write(write), at == last) {
+                    tracing::error!("{error}");
+                    let _stopped = self.events.send(Event::Stop);
+                    return;
+                }
+            }
+            self.busy.fetch_sub(writes.len(), Ordering::AcqRel);
+            let _stopped = self.events.send(Event::Input(Input::Persisted(writes[last].number)));
+        }
+    }
+}
+
+struct StoreThread {
+    log: Arc<RaftLog>,
+    state: Arc<StateSlot>,
+    state_path: PathBuf,
+    events: Events,
+    /// Changes since the last checkpoint, and since when the oldest waits.
+    dirty: usize,
+    since: Option<Instant>,
+}
+
+impl StoreThread {
+    fn run(mut self, queue: &Receiver<StoreJob>) {
+        loop {
+            let job = match queue.recv_timeout(Duration::from_secs(1)) {
+                Ok(job) => Some(job),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => Some(StoreJob::Stop),
+            };
+            let stop = matches!(job, Some(StoreJob::Stop));
+            let outcome = job.map_or(Ok(()), |job| self.carry_out(job)).and_then(|()| self.checkpoint_if_due(stop));
+            if let Err(error) = outcome {
+                tracing::error!("{error}");
+                self.tell(Event::Stop);
+                return;
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        let _stopped = self.events.send(event);
+    }
+
+    fn carry_out(&mut self, job: StoreJob) -> Result<(), StorageError> {
+        match job {
+            StoreJob::Apply { to, changes } => {
+                let state = self.state.get();
+                // After a snapshot came in between, what was handed over before may be older than it.
+                if to.index > state.applied().index {
+                    state.apply(to, changes.iter().map(|(key, value)| (key.clone(), value.clone())))?;
+                    self.dirty += changes.len() + 1;
+                    self.since.get_or_insert_with(Instant::now);
+                }
+                self.tell(Event::Input(Input::Stored(to.index)));
+            }
+            StoreJob::Compact(to) => self.log.compact_to(to)?,
+            StoreJob::Import(parts) => {
+                let got = self.import(&parts);
+                if let Err(why) = &got {
+                    tracing::warn!("a snapshot could not be taken in: {why}");
+                }
+                self.tell(Event::Input(Input::SnapshotFetched(got.ok().map(|at| (at.index, at.term)))));
+            }
+            StoreJob::Stop => {}
+        }
+        Ok(())
+    }
+
+    fn import(&mut self, parts: &Receiver<Result<Part, String>>) -> Result<Mark, String> {
+        let mut import = crate::storage::state::Import::begin(&self.state_path).map_err(|e| e.to_string())?;
+        for part in parts.iter() {
+            let part = part?;
+            if let Part::Start { applied, .. } = &part
+                && applied.index <= self.state.get().applied().index
+            {
+                return Err(format!("it is of {applied}, which this node has"));
+            }
+            import.add(part).map_err(|e| e.to_string())?;
+        }
+        let state = import.finish(STATE_CACHE_BYTES).map_err(|e| e.to_string())?;
+        let applied = state.applied();
+        self.state.set(state);
+        self.dirty = 0;
+        self.since = None;
+        Ok(applied)
+    }
+
+    fn checkpoint_if_due(&mut self, now: bool) -> Result<(), StorageError> {
+        let old = self.since.is_some_and(|since| since.elapsed() >= CHECKPOINT_AFTER);
+        if self.dirty > 0 && (now || old || self.dirty >= CHECKPOINT_CHANGES) {
+            let mark = self.state.get().checkpoint()?;
+            self.dirty = 0;
+            self.since = None;
+            self.tell(Event::Input(Input::Checkpointed(mark.index)));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,277 @@
+//! Nodes on other machines. Each node dials each other one and sends its messages on that stream; what comes back on it is
+//! only the greeting. Slices and snapshots travel on a connection of their own, so that they never stand before a message.
+
+use super::{Later, Peers};
+use crate::handle::{Event, Events};
+use crate::storage::state::Part;
+use baton_core::mount::{SliceFault, SlicePart};
+use baton_core::node::{Input, ToPeer};
+use baton_core::types::{ClusterId, NodeId, SliceId};
+use baton_proto::v1::peers_client::PeersClient;
+use baton_proto::v1::slices_client::SlicesClient;
+use baton_proto::{
+    GetSlice, MESSAGE_MAX, PeerFrame, PeerHello, Placed, PutSlice, Refusal, SLICE_MESSAGE_MAX, SliceBytes,
+    SliceProblem, SnapshotRequest, v1,
+};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+
+/// Messages for one peer that may wait; what comes then is dropped, and Raft sends it again.
+const QUEUE_MAX: usize = 8_192;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// What this node says of itself and what it was told, shared by all its streams.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) me: NodeId,
+    pub(crate) nodes: usize,
+    pub(crate) cluster: Arc<OnceLock<ClusterId>>,
+    /// Peers that refused this node because it belongs to another cluster.
+    strangers: Arc<Mutex<BTreeSet<NodeId>>>,
+}
+
+impl Identity {
+    pub(crate) fn new(me: NodeId, nodes: usize, cluster: Option<ClusterId>) -> Identity {
+        let known = OnceLock::new();
+        if let Some(cluster) = cluster {
+            let _first = known.set(cluster);
+        }
+        Identity { me, nodes, cluster: Arc::new(known), strangers: Arc::default() }
+    }
+
+    pub(crate) fn hello(&self) -> PeerHello {
+        PeerHello::new(self.cluster.get().copied(), self.me)
+    }
+
+    /// Whether most of the others say that this node does not belong to them: then it is this one that is wrong.
+    fn refused_by(&self, peer: NodeId) -> bool {
+        let mut strangers = self.strangers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        strangers.insert(peer);
+        strangers.len() * 2 > self.nodes
+    }
+}
+
+pub(crate) struct GrpcPeers {
+    queues: BTreeMap<NodeId, mpsc::Sender<ToPeer>>,
+    bulk_channels: BTreeMap<NodeId, Channel>,
+    identity: Identity,
+    bulk: tokio::runtime::Handle,
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(format!("http://{address}"))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(2))
+        .keep_alive_timeout(Duration::from_secs(3))
+        .initial_connection_window_size(8 << 20)
+        .initial_stream_window_size(8 << 20))
+}
+
+impl GrpcPeers {
+    /// Starts a stream to each peer, on the runtime this is called on.
+    pub(crate) fn start(
+        identity: Identity,
+        addresses: &BTreeMap<NodeId, String>,
+        events: &Events,
+        bulk: tokio::runtime::Handle,
+    ) -> Result<GrpcPeers, tonic::transport::Error> {
+        let mut queues = BTreeMap::new();
+        let mut bulk_channels = BTreeMap::new();
+        for (peer, address) in addresses.iter().filter(|(peer, _)| **peer != identity.me) {
+            let (queue, queued) = mpsc::channel(QUEUE_MAX);
+            let dialler = Dialler {
+                peer: *peer,
+                endpoint: endpoint(address)?,
+                identity: identity.clone(),
+                events: events.clone(),
+                queued,
+            };
+            tokio::spawn(dialler.run());
+            queues.insert(*peer, queue);
+            let bulk_endpoint = endpoint(address)?;
+            let _entered = bulk.enter(); // the connection's own work belongs there too
+            bulk_channels.insert(*peer, bulk_endpoint.connect_lazy());
+        }
+        Ok(GrpcPeers { queues, bulk_channels, identity, bulk })
+    }
+}
+
+/// The stream to one peer, made anew whenever it breaks.
+struct Dialler {
+    peer: NodeId,
+    endpoint: Endpoint,
+    identity: Identity,
+    events: Events,
+    queued: mpsc::Receiver<ToPeer>,
+}
+
+impl Dialler {
+    async fn run(mut self) {
+        let mut backoff = BACKOFF_MIN;
+        loop {
+            // What was meant for a connection that is no more is of no use on the next one.
+            while self.queued.try_recv().is_ok() {}
+            match self.session().await {
+                Ok(()) => backoff = BACKOFF_MIN,
+                Err(why) => tracing::debug!(peer = %self.peer, "no stream to the peer: {why}"),
+            }
+            if self.events.is_closed() {
+                return;
+            }
+            let _stopped = self.events.send(Event::Input(Input::PeerLost(self.peer)));
+            tokio::time::sleep(backoff).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// `Ok` if the peer greeted back, however the stream ended then.
+    async fn session(&mut self) -> Result<(), String> {
+        let channel = self.endpoint.connect().await.map_err(|e| e.to_string())?;
+        let mut client = PeersClient::new(channel).max_encoding_message_size(MESSAGE_MAX);
+        let (frames, outgoing) = mpsc::channel::<v1::PeerFrame>(256);
+        let hello = PeerFrame::Hello(self.identity.hello());
+        frames.send(hello.into()).await.map_err(|e| e.to_string())?;
+        let mut incoming =
+            client.messages(ReceiverStream::new(outgoing)).await.map_err(|e| e.to_string())?.into_inner();
+        let first = incoming.message().await.map_err(|e| e.to_string())?.ok_or("it said nothing")?;
+        match PeerFrame::try_from(first).map_err(|e| e.to_string())? {
+            PeerFrame::Hello(theirs) => {
+                self.identity.hello().judge(&theirs, Some(self.peer)).map_err(|refusal| refusal.detail)?;
+            }
+            PeerFrame::Refused(refusal) => return Err(self.refused(refusal.reason, refusal.detail)),
+            PeerFrame::Message(_) => return Err("it did not greet".into()),
+        }
+        tracing::debug!(peer = %self.peer, "connected");
+        loop {
+            tokio::select! {
+                message = self.queued.recv() => {
+                    let Some(message) = message else { return Ok(()) };
+                    if frames.send(PeerFrame::Message(message).into()).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                answer = incoming.message() => {
+                    if !matches!(answer, Ok(Some(_))) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    fn refused(&self, reason: Refusal, detail: String) -> String {
+        tracing::error!(peer = %self.peer, "refused by the peer: {detail}");
+        if reason == Refusal::WrongCluster && self.identity.refused_by(self.peer) {
+            tracing::error!(
+                "most of the other nodes belong to another cluster: this data folder is not theirs. Start this node with \
+                 the folder that belongs to it, or with an empty one"
+            );
+            let _stopped = self.events.send(Event::Stop);
+        }
+        detail
+    }
+}
+
+impl Peers for GrpcPeers {
+    fn send(&self, to: NodeId, message: ToPeer) {
+        if let Some(queue) = self.queues.get(&to) {
+            let _full = queue.try_send(message);
+        }
+    }
+
+    fn snapshot(&self, from: NodeId) -> Receiver<Result<Part, String>> {
+        let (tell, told) = sync_channel(8);
+        let channel = self.bulk_channels.get(&from).cloned();
+        let request = SnapshotRequest {
+            cluster: self.identity.cluster.get().copied().unwrap_or(ClusterId(1)),
+            node: self.identity.me,
+            index: 1,
+        };
+        self.bulk.spawn(async move {
+            let outcome = match channel {
+                Some(channel) => fetch_snapshot(channel, request, &tell).await,
+                None => Err(format!("node {from} is not known")),
+            };
+            if let Err(why) = outcome {
+                let _gone = tokio::task::spawn_blocking(move || tell.send(Err(why))).await;
+            }
+        });
+        told
+    }
+
+    fn put_slice(&self, to: NodeId, id: SliceId, data: Bytes) -> Later<Result<(), SliceFault>> {
+        let channel = self.bulk_channels.get(&to).cloned();
+        Box::pin(async move {
+            let mut client = slices_client(channel)?;
+            let put = PutSlice { id, data, replica_only: true };
+            let placed = client.put(v1::PutSlice::from(put)).await.map_err(|_| SliceFault::Unreachable)?;
+            match Placed::try_from(placed.into_inner()) {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(failure)) => Err(fault_of(failure.problem)),
+                Err(_) => Err(SliceFault::Unreachable),
+            }
+        })
+    }
+
+    fn get_slice(&self, from: NodeId, part: SlicePart) -> Later<Result<Bytes, SliceFault>> {
+        let channel = self.bulk_channels.get(&from).cloned();
+        Box::pin(async move {
+            let mut client = slices_client(channel)?;
+            let get = GetSlice { id: part.id, at: part.at, len: part.len, nodes: Vec::new() };
+            let got = client.get(v1::GetSlice::from(get)).await.map_err(|_| SliceFault::Unreachable)?;
+            match SliceBytes::try_from(got.into_inner()) {
+                Ok(Ok(data)) if data.len() == part.len as usize => Ok(data),
+                Ok(Err(failure)) => Err(fault_of(failure.problem)),
+                Ok(Ok(_)) | Err(_) => Err(SliceFault::Unreachable),
+            }
+        })
+    }
+}
+
+fn slices_client(channel: Option<Channel>) -> Result<SlicesClient<Channel>, SliceFault> {
+    let channel = channel.ok_or(SliceFault::Unreachable)?;
+    Ok(SlicesClient::new(channel)
+        .max_decoding_message_size(SLICE_MESSAGE_MAX)
+        .max_encoding_message_size(SLICE_MESSAGE_MAX))
+}
+
+fn fault_of(problem: SliceProblem) -> SliceFault {
+    match problem {
+        SliceProblem::Missing => SliceFault::Missing,
+        SliceProblem::Damaged => SliceFault::Damaged,
+        SliceProblem::Full => SliceFault::Full,
+        SliceProblem::Refused => SliceFault::Unreachable,
+    }
+}
+
+async fn fetch_snapshot(
+    channel: Channel,
+    request: SnapshotRequest,
+    tell: &SyncSender<Result<Part, String>>,
+) -> Result<(), String> {
+    let mut client = PeersClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
+    let request = v1::SnapshotRequest::from(request);
+    let mut chunks = client.snapshot(request).await.map_err(|e| e.to_string())?.into_inner();
+    while let Some(chunk) = chunks.message().await.map_err(|e| e.to_string())? {
+        if crc32c::crc32c(&chunk.data) != chunk.crc {
+            return Err("a chunk was damaged on the way".into());
+        }
+        let part: Part = postcard::from_bytes(&chunk.data).map_err(|e| format!("a chunk is not understood: {e}"))?;
+        let tell = tell.clone();
+        // The taker writes at the disk's pace; waiting for it must not hold up the runtime.
+        let sent = tokio::task::spawn_blocking(move || tell.send(Ok(part)).is_ok()).await;
+        if !sent.unwrap_or(false) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}

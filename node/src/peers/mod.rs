@@ -1,0 +1,28 @@
+//! The other nodes, as this one reaches them: over gRPC, or in the same process.
+
+pub(crate) mod grpc;
+pub mod local;
+
+use crate::storage::state::Part;
+use baton_core::mount::{SliceFault, SlicePart};
+use baton_core::node::ToPeer;
+use baton_core::types::{NodeId, SliceId};
+use bytes::Bytes;
+use std::pin::Pin;
+use std::sync::mpsc::Receiver;
+
+pub(crate) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+pub(crate) trait Peers: Send + Sync {
+    /// Sends if the peer can be reached; the machine expects losses.
+    fn send(&self, to: NodeId, message: ToPeer);
+
+    /// The whole state of a peer, part by part.
+    fn snapshot(&self, from: NodeId) -> Receiver<Result<Part, String>>;
+
+    /// Stores a copy of a slice on a peer.
+    fn put_slice(&self, to: NodeId, id: SliceId, data: Bytes) -> Later<Result<(), SliceFault>>;
+
+    /// Reads from a peer's own copy.
+    fn get_slice(&self, from: NodeId, part: SlicePart) -> Later<Result<Bytes, SliceFault>>;
+}

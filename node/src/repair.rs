@@ -1,0 +1,130 @@
+//! Brings this node's slices in line with what the state says: copies that it should have and has not are fetched, copies
+//! that are too few are made more, what nothing refers to is dropped.
+//!
+//! It walks over the slices at a pace that leaves the disk to the programs. What a session of this moment stored and has not
+//! used yet is never touched: only slices of sessions that ended, and that no file refers to, are garbage.
+
+use crate::handle::{Event, Events};
+use crate::slices::Slices;
+use baton_core::meta::ops::PlaceSlice;
+use baton_core::meta::{Key, Op, SliceInfo, Value};
+use baton_core::mount::SliceFault;
+use baton_core::node::{Input, Reader, wants_copy};
+use baton_core::types::{SessionId, SliceId};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Slices looked at in one step.
+const STEP: usize = 512;
+/// Between two steps, and between two walks.
+const STEP_PAUSE: Duration = Duration::from_millis(20);
+const WALK_PAUSE: Duration = Duration::from_secs(5);
+/// Slices fetched at once.
+const FETCHES: usize = 4;
+
+pub(crate) struct Repair {
+    pub(crate) slices: Arc<Slices>,
+    pub(crate) reader: Reader,
+    pub(crate) events: Events,
+}
+
+impl Repair {
+    pub(crate) async fn run(self) {
+        loop {
+            tokio::time::sleep(WALK_PAUSE).await;
+            self.walk().await;
+            self.collect_garbage().await;
+        }
+    }
+
+    async fn walk(&self) {
+        let mut from = first();
+        let mut copied = 0;
+        loop {
+            let step = self.reader.with_state(|state| state.range(&Key::Slice(from), &Key::Session(SessionId(0)), STEP));
+            let Ok(step) = step else { return };
+            let Some(last) = step.last().and_then(|(key, _)| slice_of(key)) else { break };
+            copied += self.mend(step).await;
+            from = SliceId { session: last.session, number: last.number + 1 };
+            tokio::time::sleep(STEP_PAUSE).await;
+        }
+        if copied > 0 {
+            tracing::info!(copied, "copies of slices were made here");
+        }
+    }
+
+    async fn mend(&self, step: Vec<(Key, Value)>) -> usize {
+        let mut fetching = tokio::task::JoinSet::new();
+        let mut copied = 0;
+        for (key, value) in step {
+            let (Some(id), Value::Slice(info)) = (slice_of(&key), value) else { continue };
+            let listed = info.nodes.contains(&self.slices.me);
+            let missing = listed && !self.slices.store.contains(id);
+            let wanted = wants_copy(self.slices.me, &self.slices.nodes, id, &info);
+            if !missing && !wanted {
+                continue;
+            }
+            if fetching.len() >= FETCHES {
+                copied += usize::from(fetching.join_next().await.is_some_and(|done| done.unwrap_or(false)));
+            }
+            fetching.spawn(fetch(self.slices.clone(), self.events.clone(), id, info));
+        }
+        while let Some(done) = fetching.join_next().await {
+            copied += usize::from(done.unwrap_or(false));
+        }
+        copied
+    }
+
+    /// Drops what no file refers to and whose session has ended.
+    async fn collect_garbage(&self) {
+        for ids in self.slices.store.ids().chunks(STEP) {
+            let garbage = self.reader.with_state(|state| {
+                let Ok(Some(Value::Volume(volume))) = state.get(&Key::Volume) else { return Vec::new() };
+                let ended = |id: &SliceId| {
+                    // A session that this node has not heard of yet is not one that ended.
+                    id.session < volume.next_session && matches!(state.get(&Key::Session(id.session)), Ok(None))
+                };
+                let unused = |id: &SliceId| matches!(state.get(&Key::Slice(*id)), Ok(None));
+                ids.iter().filter(|id| ended(id) && unused(id)).copied().collect::<Vec<_>>()
+            });
+            if !garbage.is_empty() {
+                tracing::info!(slices = garbage.len(), "slices that nothing refers to were dropped");
+                let store = self.slices.store.clone();
+                self.slices.bulk.spawn_blocking(move || garbage.into_iter().for_each(|id| store.delete(id)));
+            }
+            tokio::time::sleep(STEP_PAUSE).await;
+        }
+    }
+}
+
+fn first() -> SliceId {
+    SliceId { session: SessionId(0), number: 0 }
+}
+
+fn slice_of(key: &Key) -> Option<SliceId> {
+    match key {
+        Key::Slice(id) => Some(*id),
+        _ => None,
+    }
+}
+
+/// Makes the copy here, and tells the cluster if it did not expect one.
+async fn fetch(slices: Arc<Slices>, events: Events, id: SliceId, info: SliceInfo) -> bool {
+    let have = slices.store.contains(id);
+    let outcome = if have { Ok(()) } else { slices.copy_here(id, info.len, &info.nodes).await };
+    match outcome {
+        Ok(()) => {
+            if !info.nodes.contains(&slices.me) {
+                let nodes = info.nodes.iter().copied().chain([slices.me]).collect();
+                let op = Op::PlaceSlice(PlaceSlice { id, nodes });
+                let _stopped = events.send(Event::Input(Input::Propose(op)));
+            }
+            !have
+        }
+        Err(SliceFault::Missing) => false, // dropped meanwhile, or the next walk finds it
+        Err(fault) => {
+            tracing::debug!(slice = %id, ?fault, "a slice could not be copied here yet");
+            false
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The machine's only owner: takes what happened, steps, carries out what comes back.
+
+use crate::Clock;
+use crate::disk::Disk;
+use crate::handle::{Event, Sink};
+use crate::peers::Peers;
+use crate::peers::grpc::Identity;
+use crate::slices::Slices;
+use crate::storage::{DataFolder, FolderError, StorageError};
+use baton_core::node::{Conn, Input, NodeMachine, Output, Space, TICK_US, ToPeer};
+use baton_core::types::NodeId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+/// Events taken before the machine steps: what comes together is decided, logged and sent together.
+const EVENTS_AT_ONCE: usize = 1024;
+const SPACE_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a node stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(
+        "{0}. Nothing is lost while the other nodes live: move this node's data folder away and start it with an empty one"
+    )]
+    Machine(String),
+    #[error("a disk failed; the message before this one says which")]
+    Disk,
+}
+
+pub(crate) struct Runner {
+    pub(crate) id: NodeId,
+    pub(crate) machine: NodeMachine,
+    pub(crate) events: mpsc::UnboundedReceiver<Event>,
+    pub(crate) disk: Disk,
+    pub(crate) peers: Arc<dyn Peers>,
+    pub(crate) slices: Arc<Slices>,
+    pub(crate) conns: BTreeMap<Conn, Sink>,
+    pub(crate) clock: Clock,
+    pub(crate) folder: DataFolder,
+    pub(crate) identity: Identity,
+    /// Told to stop from outside, not by a failing disk.
+    pub(crate) asked_to_stop: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Runner {
+    pub(crate) async fn run(mut self) -> Result<(), Stopped> {
+        let mut ticks = tokio::time::interval(Duration::from_micros(TICK_US));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut spaces = tokio::time::interval(SPACE_EVERY);
+        let mut batch = Vec::with_capacity(EVENTS_AT_ONCE);
+        let outcome = loop {
+            let mut inputs = Vec::new();
+            tokio::select! {
+                taken = self.events.recv_many(&mut batch, EVENTS_AT_ONCE) => if taken == 0 { break Ok(()) },
+                _ = ticks.tick() => inputs.push(Input::Tick),
+                _ = spaces.tick() => inputs.extend(self.space()),
+            }
+            if self.sort(&mut batch, &mut inputs) {
+                let asked = self.asked_to_stop.load(std::sync::atomic::Ordering::SeqCst);
+                break if asked { Ok(()) } else { Err(Stopped::Disk) };
+            }
+            if let Err(stopped) = self.step(inputs) {
+                break Err(stopped);
+            }
+        };
+        self.disk.stop();
+        outcome
+    }
+
+    /// Splits what came into the machine's inputs and the rest; `true`: stop.
+    fn sort(&mut self, batch: &mut Vec<Event>, inputs: &mut Vec<Input>) -> bool {
+        let mut stop = false;
+        for event in batch.drain(..) {
+            match event {
+                Event::Input(input) => {
+                    self.note(&input);
+                    inputs.push(input);
+                }
+                Event::Attach { conn, sink } => {
+                    self.conns.insert(conn, sink);
+                }
+                Event::Status(tell) => {
+                    let _gone = tell.send(self.machine.status());
+                }
+                Event::Stop => stop = true,
+            }
+        }
+        stop
+    }
+
+    /// What the shell itself learns from what passes by.
+    fn note(&mut self, input: &Input) {
+        match input {
+            Input::MountLost(conn) => drop(self.conns.remove(conn)),
+            Input::Peer { from, message: ToPeer::Report { space, .. } } => self.remember_space(*from, *space),
+            _ => {}
+        }
+    }
+
+    fn remember_space(&self, node: NodeId, space: Space) {
+        self.slices.space.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(node, space);
+    }
+
+    fn space(&self) -> Option<Input> {
+        let space = self.folder.space().ok()?;
+        self.remember_space(self.id, space);
+        Some(Input::Space(space))
+    }
+
+    fn step(&mut self, mut inputs: Vec<Input>) -> Result<(), Stopped> {
+        while !inputs.is_empty() {
+            let outputs = self.machine.step(self.clock.now(), inputs.drain(..));
+            for output in outputs {
+                self.carry_out(output, &mut inputs)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, output: Output, inputs: &mut Vec<Input>) -> Result<(), Stopped> {
+        match output {
+            Output::Peer { to, message } => self.peers.send(to, message),
+            Output::Mount { conn, message } => {
+                if let Some(sink) = self.conns.get(&conn) {
+                    sink(message);
+                }
+            }
+            // A leader's followers write at the same time as it does; a follower's leader waits for it: at once, then.
+            Output::Persist(write) => {
+                if self.machine.leads() || !self.disk.write_log_now(&write)? {
+                    self.disk.queue_log(write);
+                } else {
+                    inputs.push(Input::Persisted(write.number));
+                }
+            }
+            Output::Store { index, term, changes } => self.disk.store(index, term, changes),
+            Output::Compact { index, term } => self.disk.compact(index, term),
+            Output::FetchSnapshot { from } => {
+                tracing::info!(%from, "this node is far behind: fetching the whole state");
+                self.disk.import(self.peers.snapshot(from));
+            }
+            Output::BecomeMember => {
+                self.folder.set_member()?;
+                inputs.push(Input::MemberRecorded);
+            }
+            Output::Cluster(cluster) => {
+                self.folder.set_cluster(cluster)?;
+                let _known = self.identity.cluster.set(cluster);
+            }
+            Output::DropSlices(ids) => {
+                let store = self.slices.store.clone();
+                self.slices.bulk.spawn_blocking(move || ids.into_iter().for_each(|id| store.delete(id)));
+            }
+            Output::Stop(why) => {
+                self.folder.ask_for_rebuild()?;
+                return Err(Stopped::Machine(why));
+            }
+        }
+        Ok(())
+    }
+}

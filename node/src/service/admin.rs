@@ -1,0 +1,126 @@
+use crate::handle::NodeHandle;
+use baton_core::meta::{Stop, check};
+use baton_core::node::{PeerStatus, Status as NodeStatus};
+use baton_core::types::NodeId;
+use baton_proto::v1::{self, admin_server::Admin};
+use std::collections::BTreeMap;
+use std::time::Instant;
+use tonic::{Request, Response, Status};
+
+/// A follower this many entries behind is named in the health lines.
+const LAG_WORTH_TELLING: u64 = 10_000;
+/// Below this the disk is told to be nearly full; at the reserve itself nothing more is taken.
+const SPACE_WORTH_TELLING: u64 = 2 * baton_core::limits::DISK_RESERVE;
+
+/// What does not change while a node runs.
+pub(crate) struct About {
+    pub(crate) addresses: BTreeMap<NodeId, String>,
+    pub(crate) started: Instant,
+}
+
+/// For the people who run the cluster.
+pub(crate) struct AdminService {
+    pub(crate) node: NodeHandle,
+    pub(crate) about: About,
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusReply>, Status> {
+        let status = self.node.status().await.ok_or_else(|| Status::unavailable("the node has stopped"))?;
+        Ok(Response::new(self.reply(&status)))
+    }
+
+    async fn check(&self, _: Request<v1::CheckRequest>) -> Result<Response<v1::CheckReply>, Status> {
+        let node = self.node.clone();
+        let checked = tokio::task::spawn_blocking(move || {
+            let report = node.reader().with_state(check::check);
+            (report, node.slices().store.stats())
+        });
+        let (report, slices) = checked.await.map_err(|e| Status::internal(e.to_string()))?;
+        let report = match report {
+            Ok(report) => report,
+            Err(Stop::Errno(errno)) => return Err(Status::internal(errno.to_string())),
+            Err(_) => return Err(Status::data_loss("the state cannot be read")),
+        };
+        Ok(Response::new(v1::CheckReply {
+            problems: report.problems.iter().map(ToString::to_string).collect(),
+            inodes: report.inodes,
+            extents: report.extents,
+            slices: report.slices,
+            slice_bytes: slices.bytes,
+        }))
+    }
+}
+
+impl AdminService {
+    fn reply(&self, status: &NodeStatus) -> v1::StatusReply {
+        let nodes: Vec<v1::NodeStatus> = status.peers.iter().map(|peer| self.node_row(status, peer)).collect();
+        let mounts = status.sessions.iter().map(|s| v1::MountStatus {
+            session: s.session.0,
+            client: s.client.clone(),
+            node: if s.here { status.node.0 } else { 0 },
+            since: s.since.secs,
+        });
+        v1::StatusReply {
+            cluster: status.cluster.map(|c| c.0),
+            node: status.node.0,
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_ms: self.about.started.elapsed().as_millis() as u64,
+            leader: status.leader.map(|l| l.0),
+            term: status.term,
+            mounts: mounts.collect(),
+            inodes: status.inodes,
+            allocated: status.allocated,
+            health: health(status, &nodes),
+            nodes,
+        }
+    }
+
+    fn node_row(&self, status: &NodeStatus, peer: &PeerStatus) -> v1::NodeStatus {
+        let me = peer.node == status.node;
+        let role = match peer {
+            _ if status.leader == Some(peer.node) => v1::Role::Leader,
+            _ if peer.voter => v1::Role::Voter,
+            _ => v1::Role::Learner,
+        };
+        let slices = if me { self.node.slices().store.stats() } else { Default::default() };
+        let applied = peer.applied.unwrap_or(0);
+        v1::NodeStatus {
+            id: peer.node.0,
+            address: self.about.addresses.get(&peer.node).cloned().unwrap_or_default(),
+            role: role.into(),
+            reachable: me || peer.active.unwrap_or(status.leader == Some(peer.node)),
+            applied,
+            lag: peer.applied.map_or(0, |applied| status.committed.saturating_sub(applied)),
+            disk_total: peer.space.map_or(0, |s| s.total),
+            disk_free: peer.space.map_or(0, |s| s.free),
+            slices: slices.slices as u64,
+            slice_bytes: slices.bytes,
+        }
+    }
+}
+
+/// What is wrong, a line each.
+fn health(status: &NodeStatus, nodes: &[v1::NodeStatus]) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !status.waiting_for.is_empty() {
+        let names: Vec<String> = status.waiting_for.iter().map(ToString::to_string).collect();
+        lines.push(format!("waiting to hear from node {} to form the cluster", names.join(", ")));
+    } else if status.leader.is_none() {
+        lines.push("no leader: a majority of the voting nodes cannot be reached; nothing can be read or written".into());
+    }
+    let leads = status.leader == Some(status.node);
+    for node in nodes {
+        if leads && !node.reachable {
+            lines.push(format!("node {} at {} cannot be reached", node.id, node.address));
+        }
+        if node.lag > LAG_WORTH_TELLING {
+            lines.push(format!("node {} is {} entries behind", node.id, node.lag));
+        }
+        if node.disk_total > 0 && node.disk_free < SPACE_WORTH_TELLING {
+            lines.push(format!("node {} has {} MiB left on its disk", node.id, node.disk_free >> 20));
+        }
+    }
+    lines
+}

@@ -1,0 +1,98 @@
+use crate::disk::StateSlot;
+use crate::handle::{Event, Events};
+use crate::peers::grpc::Identity;
+use baton_core::node::Input;
+use baton_core::types::NodeId;
+use baton_proto::v1::{self, peers_server::Peers};
+use baton_proto::{PeerFrame, SnapshotRequest};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Messages from other nodes, and the whole state for those who are far behind.
+pub(crate) struct PeersService {
+    pub(crate) identity: Identity,
+    pub(crate) nodes: Vec<NodeId>,
+    pub(crate) events: Events,
+    pub(crate) state: Arc<StateSlot>,
+}
+
+#[tonic::async_trait]
+impl Peers for PeersService {
+    type MessagesStream = ReceiverStream<Result<v1::PeerFrame, Status>>;
+    type SnapshotStream = ReceiverStream<Result<v1::SnapshotChunk, Status>>;
+
+    async fn messages(
+        &self,
+        request: Request<Streaming<v1::PeerFrame>>,
+    ) -> Result<Response<Self::MessagesStream>, Status> {
+        let mut incoming = request.into_inner();
+        let first = incoming.message().await?.ok_or_else(|| Status::invalid_argument("a peer greets first"))?;
+        let PeerFrame::Hello(theirs) = PeerFrame::try_from(first)? else {
+            return Err(Status::invalid_argument("a peer greets first"));
+        };
+        let (outgoing, stream) = mpsc::channel(1);
+        let mine = self.identity.hello();
+        let judged = match mine.judge(&theirs, None) {
+            Ok(()) if !self.nodes.contains(&theirs.node) => {
+                return Err(Status::permission_denied(format!("node {} is not in the list of peers", theirs.node)));
+            }
+            Ok(()) => PeerFrame::Hello(mine),
+            Err(refusal) => PeerFrame::Refused(refusal),
+        };
+        let accepted = matches!(judged, PeerFrame::Hello(_));
+        let _gone = outgoing.send(Ok(judged.into())).await;
+        if accepted {
+            tokio::spawn(listen(theirs.node, incoming, outgoing, self.events.clone()));
+        }
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<v1::SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        let request = SnapshotRequest::try_from(request.into_inner())?;
+        if !self.nodes.contains(&request.node) {
+            return Err(Status::permission_denied(format!("node {} is not in the list of peers", request.node)));
+        }
+        let (chunks, stream) = mpsc::channel(8);
+        let export = self.state.get().export();
+        tokio::task::spawn_blocking(move || {
+            for part in export {
+                let chunk = part.map_err(|e| Status::internal(e.to_string())).and_then(|part| {
+                    let data = postcard::to_allocvec(&part).map_err(|e| Status::internal(e.to_string()))?;
+                    Ok(v1::SnapshotChunk { crc: crc32c::crc32c(&data), data: data.into() })
+                });
+                if chunks.blocking_send(chunk).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+async fn listen(
+    from: NodeId,
+    mut incoming: Streaming<v1::PeerFrame>,
+    outgoing: mpsc::Sender<Result<v1::PeerFrame, Status>>,
+    events: Events,
+) {
+    while let Ok(Some(frame)) = incoming.message().await {
+        match PeerFrame::try_from(frame) {
+            Ok(PeerFrame::Message(message)) => {
+                if events.send(Event::Input(Input::Peer { from, message })).is_err() {
+                    return;
+                }
+            }
+            Ok(PeerFrame::Hello(_) | PeerFrame::Refused(_)) => {}
+            Err(bad) => {
+                tracing::warn!(%from, "a peer's stream was ended: {bad}");
+                let _gone = outgoing.send(Err(bad.into())).await;
+                return;
+            }
+        }
+    }
+}
