@@ -1,0 +1,225 @@
+//! Node to node: [`ToPeer`], the frames it travels in, and the greeting that comes first.
+
+use crate::WIRE_VERSION;
+use crate::bad::{BadMessage, Why};
+use crate::field::{Field, Message, at_least, enums, messages, need};
+use crate::session::{read_client, read_commands, read_question, wire_commands, wire_question, wire_who_holds};
+use crate::v1::{self, to_peer};
+use baton_core::node::{Space, ToPeer};
+use baton_core::types::{ClusterId, NodeId, SessionId};
+
+/// What travels on the stream between two nodes: a greeting first, in each direction, then messages.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PeerFrame {
+    Hello(PeerHello),
+    /// The other side will not talk to us, and says why; nothing follows.
+    Refused(PeerRefusal),
+    Message(ToPeer),
+}
+
+/// Who a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerHello {
+    /// `None` while it does not belong to a cluster yet.
+    pub cluster: Option<ClusterId>,
+    pub node: NodeId,
+    /// Not checked while unpacking, so that whoever greets from the future can be told why it is refused.
+    pub wire_version: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerRefusal {
+    pub reason: Refusal,
+    /// For people: what was met and what was expected.
+    pub detail: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    WrongCluster,
+    WrongNode,
+    NewerVersion,
+}
+
+/// Asks for a node's state, at this Raft index or a later one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotRequest {
+    pub cluster: ClusterId,
+    /// Who asks.
+    pub node: NodeId,
+    pub index: u64,
+}
+
+enums! {
+    Refusal = v1::Refusal { WrongCluster, WrongNode, NewerVersion }
+}
+
+messages! {
+    PeerHello = v1::PeerHello { cluster, node, wire_version } if version_counts_from_one;
+    PeerRefusal = v1::PeerRefusal { reason, detail };
+    SnapshotRequest = v1::SnapshotRequest { cluster, node, index };
+    Space = v1::Space { total, free };
+}
+
+fn version_counts_from_one(hello: &PeerHello) -> Result<(), BadMessage> {
+    at_least(hello.wire_version as usize, 1, "wire_version")
+}
+
+impl PeerHello {
+    /// The greeting of this build.
+    pub fn new(cluster: Option<ClusterId>, node: NodeId) -> PeerHello {
+        PeerHello { cluster, node, wire_version: WIRE_VERSION }
+    }
+
+    /// Whether this node talks to the one that greeted with `theirs`; `expected` is the node that was dialled, where that
+    /// is known. Of two clusters that differ neither talks to the other; a node without one yet talks to any.
+    pub fn judge(&self, theirs: &PeerHello, expected: Option<NodeId>) -> Result<(), PeerRefusal> {
+        let refuse = |reason, detail| Err(PeerRefusal { reason, detail });
+        if theirs.wire_version > self.wire_version {
+            let detail = format!(
+                "node {} speaks wire version {}, node {} understands up to {}: update it first",
+                theirs.node, theirs.wire_version, self.node, self.wire_version
+            );
+            return refuse(Refusal::NewerVersion, detail);
+        }
+        if let (Some(ours), Some(other)) = (self.cluster, theirs.cluster)
+            && ours != other
+        {
+            let detail = format!("node {} belongs to cluster {ours}, node {} to {other}", self.node, theirs.node);
+            return refuse(Refusal::WrongCluster, detail);
+        }
+        match expected {
+            Some(expected) if theirs.node != expected => {
+                refuse(Refusal::WrongNode, format!("node {} answers where node {expected} should be", theirs.node))
+            }
+            _ if theirs.node == self.node => {
+                refuse(Refusal::WrongNode, format!("both sides say that they are node {}", self.node))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl From<PeerFrame> for v1::PeerFrame {
+    fn from(frame: PeerFrame) -> Self {
+        use v1::peer_frame::Is;
+        let is = match frame {
+            PeerFrame::Hello(hello) => Is::Hello(hello.into()),
+            PeerFrame::Refused(refusal) => Is::Refused(refusal.into()),
+            PeerFrame::Message(message) => Is::Message(message.into()),
+        };
+        Self { is: Some(is) }
+    }
+}
+
+impl TryFrom<v1::PeerFrame> for PeerFrame {
+    type Error = BadMessage;
+    fn try_from(frame: v1::PeerFrame) -> Result<Self, BadMessage> {
+        use v1::peer_frame::Is;
+        Ok(match frame.is.ok_or(Why::Missing.at("a peer's frame"))? {
+            Is::Hello(hello) => PeerFrame::Hello(need(Some(hello), "hello")?),
+            Is::Refused(refusal) => PeerFrame::Refused(need(Some(refusal), "refused")?),
+            Is::Message(message) => PeerFrame::Message(need(Some(message), "message")?),
+        })
+    }
+}
+
+impl From<ToPeer> for v1::ToPeer {
+    fn from(message: ToPeer) -> Self {
+        use to_peer::Is;
+        let is = match message {
+            ToPeer::Raft(raft) => Is::Raft((*raft).into()),
+            ToPeer::Beat { term, sent } => Is::Beat(to_peer::Clock { term, sent }),
+            ToPeer::Promise { term, sent } => Is::Promise(to_peer::Clock { term, sent }),
+            ToPeer::Commands(commands) => Is::Commands(wire_commands(commands)),
+            ToPeer::OpenSession { client, nonce } => Is::OpenSession(to_peer::OpenSession { client, nonce }),
+            ToPeer::EndSession(session) => Is::EndSession(session.into_wire()),
+            ToPeer::Ask { id, cred, query } => Is::Ask(wire_question(id, cred, query)),
+            ToPeer::Answer { id, reply } => Is::Answer(to_peer::Answered { id, reply: reply.into_wire() }),
+            ToPeer::Replies(replies) => {
+                let numbered = |(session, number, reply): (SessionId, u64, _)| to_peer::Numbered {
+                    session: session.into_wire(),
+                    number,
+                    reply: Field::into_wire(reply),
+                };
+                Is::Replies(to_peer::Replies { replies: replies.into_iter().map(numbered).collect() })
+            }
+            ToPeer::Again(sessions) => Is::Again(to_peer::Again { sessions: sessions.into_wire() }),
+            ToPeer::Report { sessions, space, applied } => {
+                Is::Report(to_peer::Report { sessions: sessions.into_wire(), space: space.into_wire(), applied })
+            }
+            ToPeer::WhoHolds { round, inos } => Is::WhoHolds(wire_who_holds(round, inos)),
+            ToPeer::Holds { round, session, inos } => {
+                Is::Holds(to_peer::Holds { round, session: session.into_wire(), inos: inos.into_wire() })
+            }
+        };
+        Self { is: Some(is) }
+    }
+}
+
+impl TryFrom<v1::ToPeer> for ToPeer {
+    type Error = BadMessage;
+    fn try_from(message: v1::ToPeer) -> Result<Self, BadMessage> {
+        use to_peer::Is;
+        Ok(match message.is.ok_or(Why::Missing.at(""))? {
+            Is::Raft(raft) => ToPeer::Raft(Box::new(need(Some(raft), "raft")?)),
+            Is::Beat(clock) => ToPeer::Beat { term: clock.term, sent: clock.sent },
+            Is::Promise(clock) => ToPeer::Promise { term: clock.term, sent: clock.sent },
+            Is::Commands(commands) => ToPeer::Commands(read_commands(commands)?),
+            Is::OpenSession(open) => ToPeer::OpenSession { client: read_client(open.client)?, nonce: open.nonce },
+            Is::EndSession(session) => ToPeer::EndSession(need(session, "end_session")?),
+            Is::Ask(question) => {
+                let (id, cred, query) = read_question(question)?;
+                ToPeer::Ask { id, cred, query }
+            }
+            Is::Answer(answered) => ToPeer::Answer { id: answered.id, reply: need(answered.reply, "answer.reply")? },
+            Is::Replies(all) => {
+                let one = |n: to_peer::Numbered| {
+                    Ok((need(n.session, "replies.session")?, n.number, need(n.reply, "replies.reply")?))
+                };
+                ToPeer::Replies(all.replies.into_iter().map(one).collect::<Result<_, BadMessage>>()?)
+            }
+            Is::Again(again) => ToPeer::Again(need(again.sessions, "again.sessions")?),
+            Is::Report(report) => ToPeer::Report {
+                sessions: need(report.sessions, "report.sessions")?,
+                space: need(report.space, "report.space")?,
+                applied: report.applied,
+            },
+            Is::WhoHolds(who) => ToPeer::WhoHolds { round: who.round, inos: need(who.inos, "who_holds.inos")? },
+            Is::Holds(holds) => ToPeer::Holds {
+                round: holds.round,
+                session: need(holds.session, "holds.session")?,
+                inos: need(holds.inos, "holds.inos")?,
+            },
+        })
+    }
+}
+
+impl Message<v1::ToPeer> for ToPeer {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: ClusterId = ClusterId(7);
+
+    fn reason(theirs: PeerHello, expected: Option<u64>) -> Option<Refusal> {
+        let me = PeerHello::new(Some(OURS), NodeId(1));
+        me.judge(&theirs, expected.map(NodeId)).err().map(|refusal| refusal.reason)
+    }
+
+    #[test]
+    fn a_node_of_the_same_cluster_or_of_none_yet_is_welcome() {
+        assert_eq!(reason(PeerHello::new(Some(OURS), NodeId(2)), Some(2)), None);
+        assert_eq!(reason(PeerHello::new(None, NodeId(2)), None), None);
+    }
+
+    #[test]
+    fn strangers_impostors_and_newer_builds_are_told_why() {
+        assert_eq!(reason(PeerHello::new(Some(ClusterId(8)), NodeId(2)), None), Some(Refusal::WrongCluster));
+        assert_eq!(reason(PeerHello::new(Some(OURS), NodeId(3)), Some(2)), Some(Refusal::WrongNode));
+        assert_eq!(reason(PeerHello::new(Some(OURS), NodeId(1)), None), Some(Refusal::WrongNode));
+        let newer = PeerHello { wire_version: WIRE_VERSION + 1, ..PeerHello::new(Some(OURS), NodeId(2)) };
+        assert_eq!(reason(newer, None), Some(Refusal::NewerVersion));
+    }
+}

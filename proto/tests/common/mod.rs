@@ -1,0 +1,243 @@
+//! Any legal message of the core, for the property tests.
+
+#![allow(dead_code)] // Each test binary uses its own part.
+
+mod ops;
+mod raft;
+
+pub use ops::{cred, op, own_op, query};
+pub use raft::raft_message;
+
+use baton_core::meta::{Answer, DirEntry, Layout, Piece, PieceSource, StatFs};
+use baton_core::node::{Space, ToPeer};
+use baton_core::session::{Command, Reply, ToMount, ToNode};
+use baton_core::types::*;
+use baton_proto::{GetSlice, PeerFrame, PeerHello, PeerRefusal, PutSlice, Refusal, SliceFailure, SliceProblem};
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+pub fn id() -> impl Strategy<Value = u64> {
+    prop_oneof![1..10u64, 1..=u64::MAX]
+}
+
+pub fn ino() -> impl Strategy<Value = Ino> {
+    id().prop_map(Ino)
+}
+
+pub fn node() -> impl Strategy<Value = NodeId> {
+    id().prop_map(NodeId)
+}
+
+pub fn session() -> impl Strategy<Value = SessionId> {
+    id().prop_map(SessionId)
+}
+
+pub fn nodes(least: usize) -> impl Strategy<Value = Vec<NodeId>> {
+    vec(node(), least..5)
+}
+
+pub fn slice_id() -> impl Strategy<Value = SliceId> {
+    (session(), any::<u64>()).prop_map(|(session, number)| SliceId { session, number })
+}
+
+pub fn blob(least: usize, max: usize) -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), least..=max).prop_map(Bytes::from)
+}
+
+pub fn name() -> impl Strategy<Value = Name> {
+    vec(any::<u8>(), 1..=255).prop_filter_map("a name", |bytes| Name::new(&bytes).ok()).boxed().prop_union(plain_name())
+}
+
+fn plain_name() -> BoxedStrategy<Name> {
+    vec(b'a'..=b'z', 1..=255).prop_map(|bytes| Name::new(&bytes).unwrap()).boxed()
+}
+
+pub fn stamp() -> impl Strategy<Value = Stamp> {
+    (any::<i64>(), 0..1_000_000_000u32).prop_map(|(secs, nanos)| Stamp { secs, nanos })
+}
+
+pub fn kind() -> impl Strategy<Value = Kind> {
+    use Kind::*;
+    prop::sample::select(vec![File, Directory, Symlink, Fifo, Socket, CharDevice, BlockDevice])
+}
+
+pub fn mode() -> impl Strategy<Value = u16> {
+    0..=0o7777u16
+}
+
+pub fn attr() -> impl Strategy<Value = Attr> {
+    let who = (ino(), kind(), mode(), any::<[u32; 4]>());
+    let when = (stamp(), stamp(), stamp(), stamp());
+    (who, any::<[u64; 4]>(), when).prop_map(
+        |(
+            (ino, kind, mode, [nlink, uid, gid, rdev]),
+            [size, allocated, version, content],
+            (atime, mtime, ctime, btime),
+        )| {
+            let (version, content) = (Version(version), Version(content));
+            Attr {
+                ino,
+                kind,
+                mode,
+                nlink,
+                uid,
+                gid,
+                rdev,
+                size,
+                allocated,
+                atime,
+                mtime,
+                ctime,
+                btime,
+                version,
+                content,
+            }
+        },
+    )
+}
+
+fn entry() -> impl Strategy<Value = DirEntry> {
+    (3..=u64::MAX, name(), ino(), kind(), option::of(attr())).prop_map(|(cookie, name, ino, kind, attr)| DirEntry {
+        cookie: Cookie(cookie),
+        name,
+        ino,
+        kind,
+        attr,
+    })
+}
+
+fn piece() -> impl Strategy<Value = Piece> {
+    let slice = (slice_id(), 0..1000u32, nodes(0), 0..4_000_000u64);
+    prop_oneof![
+        any::<u64>().prop_map(|len| Piece { len, source: PieceSource::Zeros }),
+        blob(0, 100).prop_map(|bytes| Piece { len: bytes.len() as u64, source: PieceSource::Inline(bytes) }),
+        slice.prop_map(|(id, at, nodes, len)| Piece { len, source: PieceSource::Slice { id, at, nodes } }),
+    ]
+}
+
+pub fn answer() -> impl Strategy<Value = Answer> {
+    prop_oneof![
+        Just(Answer::Done),
+        attr().prop_map(Answer::Attr),
+        vec(1..=255u8, 1..200).prop_map(|target| Answer::Target(target.into())),
+        (vec(entry(), 0..5), any::<bool>()).prop_map(|(entries, end)| Answer::Listing { entries, end }),
+        (any::<u64>(), vec(piece(), 0..5)).prop_map(|(size, pieces)| Answer::Layout(Layout { size, pieces })),
+        (any::<u64>(), attr()).prop_map(|(offset, attr)| Answer::Written { offset, attr }),
+        any::<u64>().prop_map(Answer::Copied),
+        any::<u64>().prop_map(Answer::Offset),
+        blob(0, 200).prop_map(Answer::Xattr),
+        blob(0, 200).prop_map(Answer::XattrNames),
+        any::<[u64; 4]>().prop_map(|[inodes, allocated, total, free]| Answer::StatFs(StatFs {
+            inodes,
+            allocated,
+            total,
+            free
+        })),
+    ]
+}
+
+pub fn reply() -> impl Strategy<Value = Reply> {
+    prop_oneof![
+        4 => answer().prop_map(Reply::Done),
+        1 => prop::sample::select(Errno::ALL).prop_map(Reply::Failed),
+        1 => Just(Reply::NeedGroups),
+    ]
+}
+
+pub fn command() -> impl Strategy<Value = Command> {
+    (session(), id(), any::<u64>(), cred(), op()).prop_map(|(session, number, acked, cred, op)| Command {
+        session,
+        number,
+        acked,
+        cred,
+        op,
+    })
+}
+
+fn client() -> impl Strategy<Value = String> {
+    "[a-zäöü:/ -]{0,100}"
+}
+
+fn inos() -> impl Strategy<Value = Vec<Ino>> {
+    vec(ino(), 0..10)
+}
+
+pub fn to_node() -> impl Strategy<Value = ToNode> {
+    prop_oneof![
+        (option::of(session()), client(), any::<u64>()).prop_map(|(session, client, nonce)| ToNode::Hello {
+            session,
+            client,
+            nonce
+        }),
+        vec(command(), 0..5).prop_map(ToNode::Commands),
+        (any::<u64>(), cred(), query()).prop_map(|(id, cred, query)| ToNode::Ask { id, cred, query }),
+        Just(ToNode::Alive),
+        (any::<u64>(), inos()).prop_map(|(round, inos)| ToNode::Holds { round, inos }),
+        Just(ToNode::Goodbye),
+    ]
+}
+
+pub fn to_mount() -> impl Strategy<Value = ToMount> {
+    prop_oneof![
+        (session(), any::<u64>(), node()).prop_map(|(session, last, node)| ToMount::Welcome { session, last, node }),
+        Just(ToMount::Gone),
+        vec((any::<u64>(), reply()), 0..5).prop_map(ToMount::Replies),
+        (any::<u64>(), reply()).prop_map(|(id, reply)| ToMount::Answer { id, reply }),
+        Just(ToMount::Again),
+        (any::<u64>(), inos()).prop_map(|(round, inos)| ToMount::WhoHolds { round, inos }),
+    ]
+}
+
+pub fn to_peer() -> impl Strategy<Value = ToPeer> {
+    let sessions = || vec(session(), 0..10);
+    let space = any::<[u64; 2]>().prop_map(|[total, free]| Space { total, free });
+    prop_oneof![
+        6 => raft_message().prop_map(|message| ToPeer::Raft(Box::new(message))),
+        1 => any::<[u64; 2]>().prop_map(|[term, sent]| ToPeer::Beat { term, sent }),
+        1 => any::<[u64; 2]>().prop_map(|[term, sent]| ToPeer::Promise { term, sent }),
+        3 => vec(command(), 0..5).prop_map(ToPeer::Commands),
+        1 => (client(), any::<u64>()).prop_map(|(client, nonce)| ToPeer::OpenSession { client, nonce }),
+        1 => session().prop_map(ToPeer::EndSession),
+        1 => (any::<u64>(), cred(), query()).prop_map(|(id, cred, query)| ToPeer::Ask { id, cred, query }),
+        1 => (any::<u64>(), option::of(reply())).prop_map(|(id, reply)| ToPeer::Answer { id, reply }),
+        3 => vec((session(), any::<u64>(), reply()), 0..5).prop_map(ToPeer::Replies),
+        1 => sessions().prop_map(ToPeer::Again),
+        1 => (sessions(), space, any::<u64>())
+            .prop_map(|(sessions, space, applied)| ToPeer::Report { sessions, space, applied }),
+        1 => (any::<u64>(), inos()).prop_map(|(round, inos)| ToPeer::WhoHolds { round, inos }),
+        1 => (any::<u64>(), session(), inos())
+            .prop_map(|(round, session, inos)| ToPeer::Holds { round, session, inos }),
+    ]
+}
+
+pub fn peer_frame() -> impl Strategy<Value = PeerFrame> {
+    let hello = (option::of(id().prop_map(ClusterId)), node(), 1..=u32::MAX)
+        .prop_map(|(cluster, node, wire_version)| PeerHello { cluster, node, wire_version });
+    let reason = prop::sample::select(vec![Refusal::WrongCluster, Refusal::WrongNode, Refusal::NewerVersion]);
+    prop_oneof![
+        hello.prop_map(PeerFrame::Hello),
+        (reason, ".{0,50}").prop_map(|(reason, detail)| PeerFrame::Refused(PeerRefusal { reason, detail })),
+        to_peer().prop_map(PeerFrame::Message),
+    ]
+}
+
+pub fn put_slice() -> impl Strategy<Value = PutSlice> {
+    (slice_id(), blob(1, 500), any::<bool>()).prop_map(|(id, data, replica_only)| PutSlice { id, data, replica_only })
+}
+
+pub fn get_slice() -> impl Strategy<Value = GetSlice> {
+    (slice_id(), 0..1000u32, 1..=4_000_000u32, nodes(0)).prop_map(|(id, at, len, nodes)| GetSlice {
+        id,
+        at,
+        len,
+        nodes,
+    })
+}
+
+pub fn slice_failure() -> impl Strategy<Value = SliceFailure> {
+    use SliceProblem::*;
+    (prop::sample::select(vec![Missing, Damaged, Full, Refused]), ".{0,50}")
+        .prop_map(|(problem, detail)| SliceFailure { problem, detail })
+}
