@@ -1,0 +1,211 @@
+//! Owns the mount's machine and carries out what it says.
+//!
+//! The machine is stepped under a mutex, by whichever thread brings something: what can be answered without waiting is
+//! answered on the thread that asked, because waking another one costs more than most operations. What must keep its order
+//! (commands) leaves under the mutex, everything else after it.
+
+use crate::fuse::{Caller, OnDone, Who, groups_of};
+use crate::link::Link;
+use baton_core::mount::{Call, CallId, Config, Done, Input, MountMachine, Output};
+use baton_core::session::{ToMount, ToNode};
+use baton_core::types::{Errno, SessionId};
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+const TICK: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Who this is, for people: host and mount point.
+    pub client: String,
+}
+
+pub struct Client {
+    machine: Mutex<MountMachine>,
+    link: OnceLock<Arc<dyn Link>>,
+    calls: Mutex<HashMap<CallId, (Who, OnDone)>>,
+    next_call: AtomicU64,
+    started: Instant,
+    ready: (Mutex<bool>, Condvar),
+}
+
+impl Client {
+    /// A client that still needs a [`Link`]: see [`Client::set_link`].
+    pub fn new(options: ClientOptions) -> Arc<Client> {
+        let config = Config { client: options.client, nonce: RandomState::new().build_hasher().finish() };
+        let client = Arc::new(Client {
+            machine: Mutex::new(MountMachine::new(config)),
+            link: OnceLock::new(),
+            calls: Mutex::default(),
+            next_call: AtomicU64::new(1),
+            started: Instant::now(),
+            ready: (Mutex::new(false), Condvar::new()),
+        });
+        tick(Arc::downgrade(&client));
+        client
+    }
+
+    /// Once, before anything is called.
+    pub fn set_link(&self, link: Arc<dyn Link>) {
+        if self.link.set(link).is_err() {
+            tracing::error!("a client was given a second link; the first one stays");
+        }
+    }
+
+    /// Waits until a node has answered.
+    pub fn wait_ready(&self, patience: Duration) -> bool {
+        let (ready, changed) = &self.ready;
+        let guard = ready.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let waited = changed.wait_timeout_while(guard, patience, |ready| !*ready);
+        *waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0
+    }
+
+    pub fn session(&self) -> Option<SessionId> {
+        self.lock().session()
+    }
+
+    /// Ends the session: what the cluster keeps for it is freed at once instead of when its lease is over.
+    pub fn say_goodbye(&self) {
+        if let Some(link) = self.link.get() {
+            link.tell(ToNode::Goodbye);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, MountMachine> {
+        self.machine.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn now(&self) -> u64 {
+        self.started.elapsed().as_micros() as u64 + 1
+    }
+
+    /// Begins a call; `done` is called when it has ended, perhaps before this returns.
+    pub fn begin(self: &Arc<Self>, who: Who, call: Call, done: OnDone) {
+        let id = CallId(self.next_call.fetch_add(1, Ordering::Relaxed));
+        self.calls.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(id, (who, done));
+        self.drive(Input::Call { id, cred: who.cred(), call });
+    }
+
+    /// Carries out a call and waits for its end: for those who have a thread of their own.
+    pub fn call(self: &Arc<Self>, who: Who, call: Call) -> Result<Done, Errno> {
+        let (tell, told) = std::sync::mpsc::channel();
+        self.begin(
+            who,
+            call,
+            Box::new(move |outcome| {
+                let _gone = tell.send(outcome);
+            }),
+        );
+        told.recv().unwrap_or(Err(Errno::EIO))
+    }
+
+    /// Takes what happened and carries out what follows from it.
+    pub fn drive(self: &Arc<Self>, input: Input) {
+        let mut inputs = VecDeque::from([input]);
+        while let Some(input) = inputs.pop_front() {
+            let mut outputs = Vec::new();
+            {
+                let mut machine = self.lock();
+                let was_ready = machine.is_ready();
+                for output in machine.step(self.now(), input) {
+                    match output {
+                        Output::Tell(ToNode::Ask { .. }) => outputs.push(output),
+                        Output::Tell(message) => self.tell(message),
+                        output => outputs.push(output),
+                    }
+                }
+                if machine.is_ready() && !was_ready {
+                    self.now_ready();
+                }
+            }
+            for output in outputs {
+                self.carry_out(output, &mut inputs);
+            }
+        }
+    }
+
+    fn tell(&self, message: ToNode) {
+        if let Some(link) = self.link.get() {
+            link.tell(message);
+        }
+    }
+
+    fn now_ready(&self) {
+        let (ready, changed) = &self.ready;
+        *ready.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = true;
+        changed.notify_all();
+    }
+
+    fn carry_out(self: &Arc<Self>, output: Output, inputs: &mut VecDeque<Input>) {
+        match output {
+            Output::Respond { call, outcome } => {
+                let waiting = self.calls.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&call);
+                if let Some((_, done)) = waiting {
+                    done(outcome);
+                }
+            }
+            Output::Tell(ToNode::Ask { id, cred, query }) => {
+                match self.link.get().and_then(|link| link.ask_now(&cred, &query)) {
+                    Some(reply) => inputs.push_back(Input::Node(ToMount::Answer { id, reply })),
+                    None => self.tell(ToNode::Ask { id, cred, query }),
+                }
+            }
+            Output::Tell(message) => self.tell(message),
+            Output::Put { call, id, data } => {
+                let client = self.clone();
+                let done = Box::new(move |outcome| client.drive(Input::Put { call, outcome }));
+                if let Some(link) = self.link.get() {
+                    link.put(id, data, done);
+                }
+            }
+            Output::Get { call, parts } => {
+                let client = self.clone();
+                let done = Box::new(move |outcome| client.drive(Input::Got { call, outcome }));
+                if let Some(link) = self.link.get() {
+                    link.get(parts, done);
+                }
+            }
+            Output::Groups { call } => {
+                let pid = {
+                    let calls = self.calls.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                    calls.get(&call).map(|(who, _)| who.pid)
+                };
+                let groups = pid.map(groups_of).unwrap_or_default();
+                inputs.push_back(Input::Groups { call, groups });
+            }
+            Output::Fenced { lost } => {
+                tracing::error!(
+                    lost,
+                    "the cluster ended this mount's session because nothing was heard of it; operations that were under \
+                     way failed with EIO; a new session begins"
+                );
+            }
+        }
+    }
+}
+
+/// The client as the kernel's side sees it.
+pub struct Calls(pub Arc<Client>);
+
+impl Caller for Calls {
+    fn call(&self, who: Who, call: Call, done: OnDone) {
+        self.0.begin(who, call, done);
+    }
+}
+
+/// Says every now and then that time has passed, for as long as anybody has the client.
+fn tick(client: Weak<Client>) {
+    let ticking = move || {
+        while let Some(client) = client.upgrade() {
+            client.drive(Input::Tick);
+            drop(client);
+            std::thread::sleep(TICK);
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("baton-tick".into()).spawn(ticking) {
+        tracing::error!("cannot start the mount's clock: {error}");
+    }
+}

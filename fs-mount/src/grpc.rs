@@ -1,0 +1,308 @@
+//! The way to a node over the network.
+//!
+//! One stream carries commands, questions and answers, in order; slices travel on a connection of their own. When the stream
+//! breaks, or nothing comes back on it, the next address is tried, and the session goes on there. Of the addresses it knows
+//! the link prefers the leader's, which can answer without asking another node.
+
+use crate::client::Client;
+use crate::link::{Link, OnParts, OnPlaced};
+use baton_core::mount::{Input, SliceFault, SlicePart};
+use baton_core::session::{ToMount, ToNode};
+use baton_core::types::{NodeId, SliceId};
+use baton_proto::v1::admin_client::AdminClient;
+use baton_proto::v1::mount_client::MountClient;
+use baton_proto::v1::slices_client::SlicesClient;
+use baton_proto::{
+    GetSlice, MESSAGE_MAX, Placed, PutSlice, SLICE_MESSAGE_MAX, SliceBytes, SliceProblem, in_messages, v1,
+};
+use bytes::Bytes;
+use moka::sync::Cache;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A node that does not answer a ping for this long is taken for dead.
+const PING_EVERY: Duration = Duration::from_secs(1);
+const PING_PATIENCE: Duration = Duration::from_secs(2);
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// How often the link looks whether another node leads by now.
+const LEADER_EVERY: Duration = Duration::from_secs(3);
+/// One slice's trip; a node that takes longer is tried again.
+const SLICE_PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Clone, Debug)]
+pub struct GrpcOptions {
+    /// `host:port`, in the order in which they are tried.
+    pub addresses: Vec<String>,
+    /// What the cache of slices may take.
+    pub cache_bytes: u64,
+}
+
+/// Which part of which slice: parts are asked for again exactly as before, because programs and the kernel read in fixed
+/// sizes. A slice never changes, so what is cached is never stale.
+type PartKey = (SliceId, u32, u32);
+
+pub struct GrpcLink {
+    outgoing: Mutex<Option<mpsc::UnboundedSender<v1::ToNode>>>,
+    bulk: Mutex<Option<Channel>>,
+    cache: Cache<PartKey, Bytes>,
+    runtime: tokio::runtime::Handle,
+    /// Ends with the link.
+    _running: Runtime,
+}
+
+impl GrpcLink {
+    /// Starts to connect; the client is told of everything from the link's own thread.
+    pub fn start(client: &Arc<Client>, options: GrpcOptions) -> std::io::Result<Arc<GrpcLink>> {
+        let running = Builder::new_multi_thread().worker_threads(1).thread_name("baton-link").enable_all().build()?;
+        let cache = Cache::builder()
+            .weigher(|_: &PartKey, bytes: &Bytes| bytes.len() as u32)
+            .max_capacity(options.cache_bytes)
+            .build();
+        let link = Arc::new(GrpcLink {
+            outgoing: Mutex::new(None),
+            bulk: Mutex::new(None),
+            cache,
+            runtime: running.handle().clone(),
+            _running: running,
+        });
+        client.set_link(link.clone());
+        let connector = Connector { client: Arc::downgrade(client), link: Arc::downgrade(&link), options };
+        link.runtime.spawn(connector.run());
+        Ok(link)
+    }
+
+    fn bulk(&self) -> Option<SlicesClient<Channel>> {
+        let channel = self.bulk.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        Some(
+            SlicesClient::new(channel)
+                .max_decoding_message_size(SLICE_MESSAGE_MAX)
+                .max_encoding_message_size(SLICE_MESSAGE_MAX),
+        )
+    }
+
+    fn set_outgoing(&self, outgoing: Option<mpsc::UnboundedSender<v1::ToNode>>) {
+        *self.outgoing.lock().unwrap_or_else(PoisonError::into_inner) = outgoing;
+    }
+}
+
+impl Link for GrpcLink {
+    fn tell(&self, message: ToNode) {
+        let outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(outgoing) = outgoing.as_ref() else { return };
+        match message {
+            ToNode::Commands(commands) => {
+                for commands in in_messages(commands) {
+                    let _broken = outgoing.send(ToNode::Commands(commands).into());
+                }
+            }
+            message => {
+                let _broken = outgoing.send(message.into());
+            }
+        }
+    }
+
+    fn put(&self, id: SliceId, data: Bytes, done: OnPlaced) {
+        let client = self.bulk();
+        self.runtime.spawn(async move {
+            let outcome = tokio::time::timeout(SLICE_PATIENCE, put(client, id, data)).await;
+            done(outcome.unwrap_or(Err(SliceFault::Unreachable)));
+        });
+    }
+
+    fn get(&self, parts: Vec<SlicePart>, done: OnParts) {
+        let cached: Option<Vec<Bytes>> = parts.iter().map(|p| self.cache.get(&(p.id, p.at, p.len))).collect();
+        if let Some(cached) = cached {
+            return done(Ok(cached));
+        }
+        let (client, cache) = (self.bulk(), self.cache.clone());
+        self.runtime.spawn(async move {
+            let outcome = tokio::time::timeout(SLICE_PATIENCE, get_all(client, cache, parts)).await;
+            done(outcome.unwrap_or(Err(SliceFault::Unreachable)));
+        });
+    }
+}
+
+async fn put(client: Option<SlicesClient<Channel>>, id: SliceId, data: Bytes) -> Result<Vec<NodeId>, SliceFault> {
+    let mut client = client.ok_or(SliceFault::Unreachable)?;
+    let put = PutSlice { id, data, replica_only: false };
+    let placed = client.put(v1::PutSlice::from(put)).await.map_err(|_| SliceFault::Unreachable)?;
+    match Placed::try_from(placed.into_inner()) {
+        Ok(Ok(nodes)) => Ok(nodes),
+        Ok(Err(failure)) => Err(fault_of(failure.problem)),
+        Err(_) => Err(SliceFault::Unreachable),
+    }
+}
+
+/// All parts at once, each on its own stream.
+async fn get_all(
+    client: Option<SlicesClient<Channel>>,
+    cache: Cache<PartKey, Bytes>,
+    parts: Vec<SlicePart>,
+) -> Result<Vec<Bytes>, SliceFault> {
+    let client = client.ok_or(SliceFault::Unreachable)?;
+    let mut getting = tokio::task::JoinSet::new();
+    for (at, part) in parts.iter().cloned().enumerate() {
+        let (client, cache) = (client.clone(), cache.clone());
+        getting.spawn(async move { (at, get(client, cache, part).await) });
+    }
+    let mut got = vec![Bytes::new(); parts.len()];
+    while let Some(done) = getting.join_next().await {
+        let (at, outcome) = done.map_err(|_| SliceFault::Unreachable)?;
+        got[at] = outcome?;
+    }
+    Ok(got)
+}
+
+async fn get(
+    mut client: SlicesClient<Channel>,
+    cache: Cache<PartKey, Bytes>,
+    part: SlicePart,
+) -> Result<Bytes, SliceFault> {
+    let key = (part.id, part.at, part.len);
+    if let Some(bytes) = cache.get(&key) {
+        return Ok(bytes);
+    }
+    let get = GetSlice { id: part.id, at: part.at, len: part.len, nodes: part.nodes };
+    let got = client.get(v1::GetSlice::from(get)).await.map_err(|_| SliceFault::Unreachable)?;
+    match SliceBytes::try_from(got.into_inner()) {
+        Ok(Ok(data)) if data.len() == key.2 as usize => {
+            cache.insert(key, data.clone());
+            Ok(data)
+        }
+        Ok(Err(failure)) => Err(fault_of(failure.problem)),
+        Ok(Ok(_)) | Err(_) => Err(SliceFault::Unreachable),
+    }
+}
+
+fn fault_of(problem: SliceProblem) -> SliceFault {
+    match problem {
+        SliceProblem::Missing => SliceFault::Missing,
+        SliceProblem::Damaged => SliceFault::Damaged,
+        SliceProblem::Full => SliceFault::Full,
+        SliceProblem::Refused => SliceFault::Unreachable,
+    }
+}
+
+/// Keeps a stream to some node.
+struct Connector {
+    client: Weak<Client>,
+    link: Weak<GrpcLink>,
+    options: GrpcOptions,
+}
+
+impl Connector {
+    async fn run(self) {
+        let mut backoff = BACKOFF_MIN;
+        let mut next = 0;
+        let mut wish: Option<String> = None;
+        let mut told_unreachable = false;
+        loop {
+            let address = wish.take().unwrap_or_else(|| {
+                let address = self.options.addresses[next % self.options.addresses.len()].clone();
+                next += 1;
+                address
+            });
+            match self.session(&address).await {
+                Ok(better) => {
+                    wish = better;
+                    backoff = BACKOFF_MIN;
+                    told_unreachable = false;
+                }
+                Err(why) => {
+                    tracing::debug!(%address, "no stream to the node: {why}");
+                    // After every address was tried in vain, once: a person may be waiting.
+                    if next.is_multiple_of(self.options.addresses.len()) && !told_unreachable {
+                        told_unreachable = true;
+                        let all = self.options.addresses.join(", ");
+                        tracing::warn!("no node can be reached at {all} ({why}); trying on, operations wait");
+                    }
+                    tokio::time::sleep(backoff).await;
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                }
+            }
+            if self.client.strong_count() == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Runs one stream to its end. `Ok` if it stood: with the address to go to next, if there is a better one.
+    async fn session(&self, address: &str) -> Result<Option<String>, String> {
+        let (Some(client), Some(link)) = (self.client.upgrade(), self.link.upgrade()) else { return Ok(None) };
+        let channel = endpoint(address)?.connect().await.map_err(|e| source_of(&e))?;
+        let bulk = endpoint(address)?.connect_lazy();
+        let (outgoing, queued) = mpsc::unbounded_channel();
+        let mut mount = MountClient::new(channel.clone())
+            .max_decoding_message_size(MESSAGE_MAX)
+            .max_encoding_message_size(MESSAGE_MAX);
+        // The node's side of the stream opens at once, before anything was said.
+        let mut incoming =
+            mount.session(UnboundedReceiverStream::new(queued)).await.map_err(|e| e.to_string())?.into_inner();
+        *link.bulk.lock().unwrap_or_else(PoisonError::into_inner) = Some(bulk);
+        link.set_outgoing(Some(outgoing));
+        client.drive(Input::Linked);
+        tracing::info!(%address, "connected");
+        let mut better = None;
+        let mut look = tokio::time::interval_at(tokio::time::Instant::now() + LEADER_EVERY, LEADER_EVERY);
+        loop {
+            tokio::select! {
+                message = incoming.message() => match message {
+                    Ok(Some(message)) => match ToMount::try_from(message) {
+                        Ok(message) => client.drive(Input::Node(message)),
+                        Err(bad) => {
+                            tracing::error!(%address, "the node said something that is not understood: {bad}");
+                            break;
+                        }
+                    },
+                    Ok(None) | Err(_) => break,
+                },
+                _ = look.tick() => {
+                    if let Some(leader) = leader_elsewhere(channel.clone(), address).await {
+                        better = Some(leader);
+                        break;
+                    }
+                }
+            }
+        }
+        link.set_outgoing(None);
+        client.drive(Input::Unlinked);
+        tracing::info!(%address, "the stream to the node ended");
+        Ok(better)
+    }
+}
+
+/// The leader's address, if that is another node than this and can be reached.
+async fn leader_elsewhere(channel: Channel, address: &str) -> Option<String> {
+    let mut admin = AdminClient::new(channel);
+    let asked = tokio::time::timeout(CONNECT_TIMEOUT, admin.status(v1::StatusRequest {}));
+    let status = asked.await.ok()?.ok()?.into_inner();
+    let leader = status.leader.filter(|leader| *leader != status.node)?;
+    let leader = status.nodes.into_iter().find(|node| node.id == leader)?.address;
+    if leader.is_empty() || leader == address {
+        return None;
+    }
+    endpoint(&leader).ok()?.connect().await.ok()?;
+    Some(leader)
+}
+
+fn endpoint(address: &str) -> Result<Endpoint, String> {
+    Ok(Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|e| format!("{address} is no address: {e}"))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_PATIENCE)
+        .initial_connection_window_size(8 << 20)
+        .initial_stream_window_size(8 << 20))
+}
+
+/// The innermost reason: what stands around it says only that connecting failed.
+fn source_of(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), source_of)
+}
