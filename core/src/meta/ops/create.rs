@@ -52,3 +52,46 @@ impl Create {
         Ok(Answer::attr_of(entry.ino, &inode))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::ops::{Rmdir, Symlink};
+    use crate::meta::testing::{World, attr, create, fails, name, user};
+
+    #[test]
+    fn what_is_there_is_opened_unless_it_must_be_new() {
+        let mut world = World::new();
+        let made = attr(world.run(&user(5), create("f")));
+        assert_eq!((made.uid, made.nlink, made.size, made.mtime), (5, 1, 0, world.now));
+        assert_eq!(attr(world.run(&user(5), create("f"))), made);
+        let exclusive = Create { exclusive: true, ..create("f") };
+        assert_eq!(world.run(&user(5), exclusive), fails(Errno::EEXIST));
+        assert_eq!(world.run(&user(6), create("f")), fails(Errno::EACCES));
+        world.write(made.ino, 0, b"abc");
+        let cut = attr(world.run(&user(5), Create { truncate: true, ..create("f") }));
+        assert_eq!((cut.size, cut.allocated, cut.mtime), (0, 0, world.now));
+        world.dir_of(&Cred::ROOT, Ino::ROOT, "d", 0o755);
+        assert_eq!(world.run(&user(5), create("d")), fails(Errno::EISDIR));
+        let link = Symlink { dir: Ino::ROOT, name: name("l"), target: b"f"[..].into() };
+        world.run(&user(5), link).unwrap();
+        assert_eq!(world.run(&user(5), create("l")), fails(Errno::ELOOP));
+    }
+
+    #[test]
+    fn a_removed_directory_takes_no_names() {
+        let mut world = World::new();
+        let dir = world.dir_of(&Cred::ROOT, Ino::ROOT, "d", 0o777);
+        world.run(&Cred::ROOT, Rmdir { dir: Ino::ROOT, name: name("d") }).unwrap();
+        assert_eq!(world.run(&Cred::ROOT, Create { dir, ..create("f") }), fails(Errno::ENOENT));
+    }
+
+    #[test]
+    fn a_directory_is_searched_before_it_is_written() {
+        let mut world = World::new();
+        let dir = world.dir_of(&Cred::ROOT, Ino::ROOT, "d", 0o755);
+        world.run(&Cred::ROOT, Create { dir, ..create("f") }).unwrap();
+        assert_eq!(world.run(&user(5), Create { dir, exclusive: true, ..create("f") }), fails(Errno::EEXIST));
+        assert_eq!(world.run(&user(5), Create { dir, ..create("g") }), fails(Errno::EACCES));
+    }
+}

@@ -55,3 +55,32 @@ impl Fallocate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::ops::{Seek, SeekFor};
+    use crate::meta::testing::{World, attr, fails};
+
+    #[test]
+    fn allocating_punching_zeroing() {
+        let mut world = World::new();
+        let ino = world.file("f");
+        world.write(ino, 100, &[1; 100]);
+        let how = |how, offset, len, keep_size| Fallocate { ino, offset, len, how, keep_size };
+        let after = attr(world.run(&Cred::ROOT, how(FallocateHow::Allocate, 0, 300, true)));
+        assert_eq!((after.size, after.allocated), (200, 300));
+        let bare = how(FallocateHow::PunchHole, 100, 50, false);
+        assert_eq!(world.run(&Cred::ROOT, bare), fails(Errno::EOPNOTSUPP));
+        let after = attr(world.run(&Cred::ROOT, how(FallocateHow::PunchHole, 100, 50, true)));
+        assert_eq!((after.size, after.allocated), (200, 250));
+        let after = attr(world.run(&Cred::ROOT, how(FallocateHow::ZeroRange, 190, 210, false)));
+        assert_eq!((after.size, after.allocated), (400, 350));
+        assert_eq!(world.run(&Cred::ROOT, how(FallocateHow::Allocate, 0, 0, true)), fails(Errno::EINVAL));
+        let seek = |offset, what| Seek { ino, offset, what };
+        assert_eq!(world.ask(&Cred::ROOT, seek(0, SeekFor::Data)), Ok(Answer::Offset(150)));
+        assert_eq!(world.ask(&Cred::ROOT, seek(160, SeekFor::Hole)), Ok(Answer::Offset(190)));
+        assert_eq!(world.ask(&Cred::ROOT, seek(190, SeekFor::Data)), fails(Errno::ENXIO));
+        assert_eq!(world.ask(&Cred::ROOT, seek(400, SeekFor::Hole)), fails(Errno::ENXIO));
+    }
+}

@@ -30,3 +30,26 @@ impl Step for Merge {
         Ok(Answer::Done)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::testing::{World, fails, slice, user};
+
+    #[test]
+    fn a_merge_holds_only_for_the_content_it_read() {
+        let mut world = World::new();
+        let ino = world.file("f");
+        world.write(ino, 0, &[1; 100]);
+        let before = world.attr(ino);
+        let merge = Merge { ino, content: before.content, offset: 0, slice: slice(1, 100) };
+        assert_eq!(world.run(&user(5), merge.clone()), fails(Errno::EPERM));
+        let beyond = Merge { slice: slice(1, 101), ..merge.clone() };
+        assert_eq!(world.run(&Cred::ROOT, beyond), fails(Errno::EINVAL));
+        world.run(&Cred::ROOT, merge.clone()).unwrap();
+        let after = world.attr(ino);
+        assert_eq!((after.size, after.mtime, after.content), (100, before.mtime, before.content));
+        world.write(ino, 0, b"x");
+        assert_eq!(world.run(&Cred::ROOT, merge), fails(Errno::EAGAIN));
+    }
+}

@@ -34,3 +34,50 @@ impl ReadDir {
         Ok(DirEntry { cookie, name, ino: entry.ino, kind: entry.kind, attr })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::ops::{Rename, RenameHow, Rmdir, Unlink};
+    use crate::meta::testing::{World, name};
+
+    fn list(world: &World, ino: Ino, after: Cookie, max: u32) -> (Vec<String>, Cookie, bool) {
+        match world.ask(&Cred::ROOT, ReadDir { ino, after, max, attrs: true }) {
+            Ok(Answer::Listing { entries, end }) => {
+                let last = entries.last().map_or(after, |entry| entry.cookie);
+                (entries.iter().map(|entry| entry.name.to_string()).collect(), last, end)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_listing_goes_on_where_it_was_whatever_happened() {
+        let mut world = World::new();
+        for text in ["a", "b", "c", "d"] {
+            world.file(text);
+        }
+        let (names, at, end) = list(&world, Ino::ROOT, Cookie(0), 2);
+        assert_eq!((names, end), (vec!["a".to_string(), "b".to_string()], false));
+        world.run(&Cred::ROOT, Unlink { dir: Ino::ROOT, name: name("a") }).unwrap();
+        let replace = Rename {
+            dir: Ino::ROOT,
+            name: name("b"),
+            new_dir: Ino::ROOT,
+            new_name: name("c"),
+            how: RenameHow::Replace,
+        };
+        world.run(&Cred::ROOT, replace).unwrap();
+        let (names, at, end) = list(&world, Ino::ROOT, at, 10);
+        assert_eq!((names, end), (vec!["c".to_string(), "d".to_string()], true));
+        assert_eq!(list(&world, Ino::ROOT, at, 10), (vec![], at, true));
+    }
+
+    #[test]
+    fn a_removed_directory_is_empty() {
+        let mut world = World::new();
+        let dir = world.dir_of(&Cred::ROOT, Ino::ROOT, "d", 0o755);
+        world.run(&Cred::ROOT, Rmdir { dir: Ino::ROOT, name: name("d") }).unwrap();
+        assert_eq!(list(&world, dir, Cookie(0), 10), (vec![], Cookie(0), true));
+    }
+}

@@ -55,3 +55,25 @@ impl Reap {
         Ok(Answer::Done)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::ops::Unlink;
+    use crate::meta::testing::{World, name};
+
+    #[test]
+    fn a_file_of_many_extents_goes_in_steps() {
+        let mut world = World::new();
+        let ino = world.file("f");
+        for i in 0..(REAP_EXTENTS_MAX as u64 + 10) {
+            world.write(ino, i * 8, b"abc");
+        }
+        world.run(&Cred::ROOT, Unlink { dir: Ino::ROOT, name: name("f") }).unwrap();
+        let first = world.run(&Cred::ROOT, Reap { ino });
+        assert_eq!(first, Ok(Answer::Copied(3 * REAP_EXTENTS_MAX as u64)));
+        assert_eq!(world.attr(ino).allocated, 30);
+        assert_eq!(world.run(&Cred::ROOT, Reap { ino }), Ok(Answer::Done));
+        assert_eq!(world.store.0.len(), 2, "the volume and the root");
+    }
+}

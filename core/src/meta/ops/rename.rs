@@ -171,3 +171,98 @@ fn is_above<S: Store + ?Sized>(txn: &Txn<'_, S>, upper: Ino, lower: Ino) -> Run<
     }
     Err(damaged())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::testing::{World, fails, name, user};
+    use crate::types::Cred;
+
+    fn mv(from: (Ino, &str), to: (Ino, &str)) -> Rename {
+        Rename { dir: from.0, name: name(from.1), new_dir: to.0, new_name: name(to.1), how: RenameHow::Replace }
+    }
+
+    const R: Ino = Ino::ROOT;
+
+    #[test]
+    fn kinds_must_fit_and_the_replaced_directory_be_empty() {
+        let mut world = World::new();
+        let root = &Cred::ROOT;
+        let a = world.dir_of(root, R, "a", 0o755);
+        world.dir_of(root, a, "in", 0o755);
+        world.dir_of(root, R, "b", 0o755);
+        let file = world.file("f");
+        assert_eq!(world.run(root, mv((R, "f"), (R, "b"))), fails(Errno::EISDIR));
+        assert_eq!(world.run(root, mv((R, "b"), (R, "f"))), fails(Errno::ENOTDIR));
+        assert_eq!(world.run(root, mv((R, "b"), (R, "a"))), fails(Errno::ENOTEMPTY));
+        assert_eq!(world.run(root, mv((R, "none"), (R, "a"))), fails(Errno::ENOENT));
+        world.run(root, mv((R, "a"), (R, "b"))).unwrap();
+        assert_eq!(world.find(R, "b").unwrap().ino, a);
+        let other = world.file("g");
+        world.run(root, mv((R, "f"), (R, "g"))).unwrap();
+        assert_eq!(world.find(R, "g").unwrap().ino, file);
+        assert_eq!(world.attr(other).nlink, 0);
+    }
+
+    #[test]
+    fn a_directory_does_not_move_below_itself() {
+        let mut world = World::new();
+        let a = world.dir_of(&Cred::ROOT, R, "a", 0o755);
+        let b = world.dir_of(&Cred::ROOT, a, "b", 0o755);
+        assert_eq!(world.run(&Cred::ROOT, mv((R, "a"), (a, "x"))), fails(Errno::EINVAL));
+        assert_eq!(world.run(&Cred::ROOT, mv((R, "a"), (b, "x"))), fails(Errno::EINVAL));
+        let exchange = Rename { how: RenameHow::Exchange, ..mv((a, "b"), (R, "a")) };
+        assert_eq!(world.run(&Cred::ROOT, exchange), fails(Errno::EINVAL));
+    }
+
+    #[test]
+    fn a_directory_that_moves_takes_its_link_along() {
+        let mut world = World::new();
+        let a = world.dir_of(&Cred::ROOT, R, "a", 0o755);
+        let b = world.dir_of(&Cred::ROOT, R, "b", 0o755);
+        let c = world.dir_of(&Cred::ROOT, a, "c", 0o755);
+        world.run(&Cred::ROOT, mv((a, "c"), (b, "d"))).unwrap();
+        assert_eq!((world.attr(a).nlink, world.attr(b).nlink, world.inode(c).parent), (2, 3, b));
+        assert_eq!((world.attr(a).mtime, world.attr(c).ctime), (world.now, world.now));
+    }
+
+    #[test]
+    fn two_names_of_one_object_stay() {
+        let mut world = World::new();
+        let ino = world.file("f");
+        world.run(&Cred::ROOT, super::super::Link { ino, dir: R, name: name("g") }).unwrap();
+        world.run(&Cred::ROOT, mv((R, "f"), (R, "g"))).unwrap();
+        assert_eq!(world.attr(ino).nlink, 2);
+    }
+
+    #[test]
+    fn noreplace_and_exchange() {
+        let mut world = World::new();
+        let file = world.file("f");
+        let dir = world.dir_of(&Cred::ROOT, R, "d", 0o755);
+        let inner = world.dir_of(&Cred::ROOT, dir, "inner", 0o755);
+        let how = |how, rename| Rename { how, ..rename };
+        let taken = how(RenameHow::NoReplace, mv((R, "f"), (R, "d")));
+        assert_eq!(world.run(&Cred::ROOT, taken), fails(Errno::EEXIST));
+        let missing = how(RenameHow::Exchange, mv((R, "f"), (R, "none")));
+        assert_eq!(world.run(&Cred::ROOT, missing), fails(Errno::ENOENT));
+        world.run(&Cred::ROOT, how(RenameHow::Exchange, mv((R, "f"), (dir, "inner")))).unwrap();
+        assert_eq!(world.find(R, "f").unwrap().ino, inner);
+        assert_eq!(world.find(dir, "inner").unwrap().ino, file);
+        assert_eq!((world.attr(R).nlink, world.attr(dir).nlink, world.inode(inner).parent), (4, 2, R));
+    }
+
+    #[test]
+    fn sticky_directories_and_the_moved_directorys_own_permission() {
+        let mut world = World::new();
+        let sticky = world.dir_of(&Cred::ROOT, R, "t", 0o1777);
+        let mine = world.dir_of(&user(5), R, "mine", 0o777);
+        let theirs = world.dir_of(&user(6), mine, "theirs", 0o755);
+        world.dir_of(&user(6), sticky, "kept", 0o777);
+        assert_eq!(world.run(&user(5), mv((sticky, "kept"), (mine, "x"))), fails(Errno::EPERM));
+        assert_eq!(world.run(&user(5), mv((mine, "theirs"), (sticky, "kept"))), fails(Errno::EPERM));
+        assert_eq!(world.run(&user(5), mv((mine, "theirs"), (R, "x"))), fails(Errno::EACCES));
+        world.run(&user(5), mv((mine, "theirs"), (mine, "renamed"))).unwrap();
+        assert_eq!(world.find(mine, "renamed").unwrap().ino, theirs);
+    }
+}

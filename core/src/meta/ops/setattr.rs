@@ -153,3 +153,109 @@ impl SetAttr {
         inode.mtime = self.mtime.map_or(inode.mtime, stamp);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::testing::{World, attr, fails, user};
+    use crate::meta::{Answer, Stop};
+
+    const NOTHING: SetAttr = SetAttr {
+        ino: Ino::ROOT,
+        mode: None,
+        uid: None,
+        gid: None,
+        size: None,
+        atime: None,
+        mtime: None,
+        opened: false,
+    };
+
+    fn chmod(ino: Ino, mode: u16) -> SetAttr {
+        SetAttr { ino, mode: Some(mode), ..NOTHING }
+    }
+
+    fn chown(ino: Ino, uid: Option<u32>, gid: Option<u32>) -> SetAttr {
+        SetAttr { ino, uid, gid, ..NOTHING }
+    }
+
+    fn resize(ino: Ino, size: u64) -> SetAttr {
+        SetAttr { ino, size: Some(size), ..NOTHING }
+    }
+
+    fn times(ino: Ino, atime: Option<SetTime>, mtime: Option<SetTime>) -> SetAttr {
+        SetAttr { ino, atime, mtime, ..NOTHING }
+    }
+
+    #[test]
+    fn chmod_is_the_owners_and_setgid_the_groups() {
+        let mut world = World::new();
+        let file = world.file_of(&user(5), "f", 0o644);
+        assert_eq!(world.run(&user(6), chmod(file, 0o600)), fails(Errno::EPERM));
+        assert_eq!(attr(world.run(&user(5), chmod(file, 0o6755))).mode, 0o6755);
+        world.run(&Cred::ROOT, chown(file, None, Some(9))).unwrap();
+        assert_eq!(world.attr(file).mode, 0o755, "chown clears setuid and setgid");
+        assert_eq!(attr(world.run(&user(5), chmod(file, 0o2755))).mode, 0o755);
+        let unknown = Cred { groups: None, ..user(5) };
+        assert_eq!(world.run(&unknown, chmod(file, 0o2755)), Err(Stop::NeedGroups));
+        let member = Cred { groups: Some(vec![9]), ..user(5) };
+        assert_eq!(attr(world.run(&member, chmod(file, 0o2755))).mode, 0o2755);
+    }
+
+    #[test]
+    fn an_owner_gives_a_file_to_his_groups_only() {
+        let mut world = World::new();
+        let file = world.file_of(&user(5), "f", 0o644);
+        let member = Cred { groups: Some(vec![8]), ..user(5) };
+        assert_eq!(world.run(&member, chown(file, Some(6), None)), fails(Errno::EPERM));
+        assert_eq!(world.run(&member, chown(file, None, Some(7))), fails(Errno::EPERM));
+        assert_eq!(attr(world.run(&member, chown(file, Some(5), Some(8)))).gid, 8);
+        assert_eq!(world.run(&user(6), chown(file, None, Some(6))), fails(Errno::EPERM));
+    }
+
+    #[test]
+    fn a_change_of_nothing_changes_nothing() {
+        let mut world = World::new();
+        let file = world.file_of(&user(5), "f", 0o4755);
+        let before = world.attr(file);
+        assert_eq!(world.run(&user(6), chown(file, None, None)), Ok(Answer::Attr(before)));
+    }
+
+    #[test]
+    fn times_of_ones_own_or_now_for_writers() {
+        let mut world = World::new();
+        let file = world.file_of(&user(5), "f", 0o646);
+        let given = Some(SetTime::At(Stamp::new(-7, 3)));
+        let now = Some(SetTime::Now);
+        assert_eq!(world.run(&user(6), times(file, given, given)), fails(Errno::EPERM));
+        assert_eq!(world.run(&user(6), times(file, now, None)), fails(Errno::EPERM));
+        assert_eq!(attr(world.run(&user(6), times(file, now, now))).mtime, world.now);
+        world.run(&user(5), chmod(file, 0o444)).unwrap();
+        assert_eq!(world.run(&user(6), times(file, now, now)), fails(Errno::EACCES));
+        let after = attr(world.run(&user(5), times(file, None, given)));
+        assert_eq!((after.mtime, after.ctime), (Stamp::new(-7, 3), world.now));
+    }
+
+    #[test]
+    fn truncating_needs_write_permission_or_an_open_file() {
+        let mut world = World::new();
+        let file = world.file_of(&user(5), "f", 0o4644);
+        assert_eq!(world.run(&user(6), resize(file, 9)), fails(Errno::EACCES));
+        assert_eq!(world.run(&user(5), resize(file, u64::MAX)), fails(Errno::EFBIG));
+        assert_eq!(world.run(&user(5), resize(Ino::ROOT, 0)), fails(Errno::EISDIR));
+        let after = attr(world.run(&user(6), SetAttr { opened: true, ..resize(file, 9) }));
+        assert_eq!((after.size, after.mode, after.mtime), (9, 0o644, world.now));
+        let again = attr(world.run(&user(5), resize(file, 9)));
+        assert_eq!(again.mtime, world.now, "also to the same length");
+    }
+
+    #[test]
+    fn the_mode_that_the_kernel_sends_along_needs_no_owner() {
+        let mut world = World::new();
+        let file = world.file_of(&user(5), "f", 0o4666);
+        let along = SetAttr { mode: Some(0o666), ..resize(file, 1) };
+        assert_eq!(attr(world.run(&user(6), along)).mode, 0o666);
+        let more = SetAttr { mode: Some(0o777), ..resize(file, 1) };
+        assert_eq!(world.run(&user(6), more), fails(Errno::EPERM));
+    }
+}

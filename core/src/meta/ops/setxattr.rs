@@ -46,3 +46,58 @@ impl Step for SetXattr {
         Ok(Answer::Done)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::ops::{GetXattr, ListXattr, RemoveXattr};
+    use crate::meta::testing::{World, fails, user};
+
+    fn set(ino: Ino, name: &str, how: XattrHow) -> SetXattr {
+        SetXattr { ino, name: XattrName::new(name.as_bytes()).unwrap(), value: Bytes::from_static(b"v"), how }
+    }
+
+    #[test]
+    fn each_namespace_has_its_rule() {
+        let mut world = World::new();
+        let ino = world.file_of(&user(5), "f", 0o600);
+        let either = XattrHow::Either;
+        assert_eq!(world.run(&user(6), set(ino, "user.a", either)), fails(Errno::EACCES));
+        world.run(&user(5), set(ino, "user.a", either)).unwrap();
+        assert_eq!(world.run(&user(5), set(ino, "trusted.a", either)), fails(Errno::EPERM));
+        assert_eq!(world.run(&user(5), set(ino, "security.a", either)), fails(Errno::EPERM));
+        assert_eq!(world.run(&Cred::ROOT, set(ino, "system.posix_acl_access", either)), fails(Errno::EOPNOTSUPP));
+        world.run(&Cred::ROOT, set(ino, "trusted.a", either)).unwrap();
+        let get = |name: &str| GetXattr { ino, name: XattrName::new(name.as_bytes()).unwrap() };
+        assert_eq!(world.ask(&user(5), get("trusted.a")), fails(Errno::ENODATA));
+        assert_eq!(world.ask(&user(5), get("user.a")), Ok(Answer::Xattr(Bytes::from_static(b"v"))));
+        let names = |text: &'static str| Ok(Answer::XattrNames(Bytes::from_static(text.as_bytes())));
+        assert_eq!(world.ask(&user(5), ListXattr { ino }), names("user.a\0"));
+        assert_eq!(world.ask(&Cred::ROOT, ListXattr { ino }), names("trusted.a\0user.a\0"));
+    }
+
+    #[test]
+    fn create_and_replace() {
+        let mut world = World::new();
+        let ino = world.file("f");
+        assert_eq!(world.run(&Cred::ROOT, set(ino, "user.a", XattrHow::Replace)), fails(Errno::ENODATA));
+        world.run(&Cred::ROOT, set(ino, "user.a", XattrHow::Create)).unwrap();
+        assert_eq!(world.run(&Cred::ROOT, set(ino, "user.a", XattrHow::Create)), fails(Errno::EEXIST));
+        let remove = RemoveXattr { ino, name: XattrName::new(b"user.a").unwrap() };
+        world.run(&Cred::ROOT, remove.clone()).unwrap();
+        assert_eq!(world.run(&Cred::ROOT, remove), fails(Errno::ENODATA));
+    }
+
+    #[test]
+    fn sizes_are_limited() {
+        let mut world = World::new();
+        let ino = world.file("f");
+        let big = SetXattr { value: vec![0; XATTR_VALUE_MAX + 1].into(), ..set(ino, "user.a", XattrHow::Either) };
+        assert_eq!(world.run(&Cred::ROOT, big), fails(Errno::E2BIG));
+        let long = |i: usize| set(ino, &format!("user.{i:0>250}"), XattrHow::Either);
+        for i in 0..256 {
+            world.run(&Cred::ROOT, long(i)).unwrap();
+        }
+        assert_eq!(world.run(&Cred::ROOT, long(256)), fails(Errno::ENOSPC));
+    }
+}

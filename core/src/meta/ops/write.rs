@@ -73,3 +73,48 @@ impl WriteData {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::testing::{World, attr, fails, slice};
+
+    fn write(ino: Ino, at: WriteAt, data: &'static [u8]) -> Write {
+        Write { ino, at, data: WriteData::Inline(Bytes::from_static(data)), kill_suid: false }
+    }
+
+    #[test]
+    fn an_append_goes_to_the_end_and_clears_what_it_must() {
+        let mut world = World::new();
+        let ino = world.file_of(&Cred::ROOT, "f", 0o6755);
+        world.run(&Cred::ROOT, write(ino, WriteAt::Offset(5), b"abc")).unwrap();
+        let answer = world.run(&Cred::ROOT, Write { kill_suid: true, ..write(ino, WriteAt::End, b"de") });
+        let Ok(Answer::Written { offset: 8, attr }) = answer else { panic!("{answer:?}") };
+        assert_eq!((attr.size, attr.allocated, attr.mode, attr.mtime), (10, 5, 0o755, world.now));
+        assert_eq!(attr.content, Version(3));
+    }
+
+    #[test]
+    fn nothing_written_changes_nothing() {
+        let mut world = World::new();
+        let ino = world.file("f");
+        let before = world.attr(ino);
+        assert_eq!(attr(world.run(&Cred::ROOT, write(ino, WriteAt::Offset(9), b""))), before);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let mut world = World::new();
+        let ino = world.file("f");
+        let far = WriteAt::Offset(i64::MAX as u64);
+        assert_eq!(world.run(&Cred::ROOT, write(ino, far, b"a")), fails(Errno::EFBIG));
+        assert_eq!(world.run(&Cred::ROOT, write(Ino::ROOT, WriteAt::End, b"a")), fails(Errno::EISDIR));
+        let put = |slice| Write { data: WriteData::Slice(slice), ..write(ino, WriteAt::End, b"") };
+        world.run(&Cred::ROOT, put(slice(1, 10))).unwrap();
+        assert_eq!(world.run(&Cred::ROOT, put(slice(1, 11))), fails(Errno::EINVAL));
+        let nowhere = SliceRef { nodes: Vec::new(), ..slice(2, 10) };
+        assert_eq!(world.run(&Cred::ROOT, put(nowhere)), fails(Errno::EINVAL));
+    }
+
+    use crate::types::Version;
+}
