@@ -5,28 +5,28 @@
 use baton_core::types::Errno;
 use std::collections::BTreeMap;
 
-pub type Id = usize;
-pub type Outcome<T = ()> = Result<T, Errno>;
+pub(crate) type Id = usize;
+pub(crate) type Outcome<T = ()> = Result<T, Errno>;
 /// Names from the root down; symbolic links are not followed.
-pub type Path = Vec<String>;
+pub(crate) type Path = Vec<String>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Node {
+pub(crate) enum Node {
     Dir(BTreeMap<String, Id>),
     File(Vec<u8>),
     Link(Vec<u8>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Move {
+pub(crate) enum Move {
     Replace,
     NoReplace,
     Exchange,
 }
 
-pub struct Model {
+pub(crate) struct Model {
     /// Nodes are never dropped: what no name leads to is simply not found.
-    pub nodes: Vec<Node>,
+    pub(crate) nodes: Vec<Node>,
 }
 
 impl Default for Model {
@@ -36,7 +36,7 @@ impl Default for Model {
 }
 
 impl Model {
-    pub const ROOT: Id = 0;
+    pub(crate) const ROOT: Id = 0;
 
     fn entries(&self, id: Id) -> Outcome<&BTreeMap<String, Id>> {
         match &self.nodes[id] {
@@ -52,7 +52,7 @@ impl Model {
         }
     }
 
-    pub fn find(&self, path: &[String]) -> Outcome<Id> {
+    pub(crate) fn find(&self, path: &[String]) -> Outcome<Id> {
         path.iter().try_fold(Self::ROOT, |at, name| self.entries(at)?.get(name).copied().ok_or(Errno::ENOENT))
     }
 
@@ -73,7 +73,7 @@ impl Model {
         matches!(self.nodes[id], Node::Dir(_))
     }
 
-    pub fn add(&mut self, path: &[String], node: Node) -> Outcome {
+    pub(crate) fn add(&mut self, path: &[String], node: Node) -> Outcome {
         self.nodes.push(node);
         self.attach(path, self.nodes.len() - 1)
     }
@@ -87,7 +87,7 @@ impl Model {
         Ok(())
     }
 
-    pub fn link(&mut self, from: &[String], to: &[String]) -> Outcome {
+    pub(crate) fn link(&mut self, from: &[String], to: &[String]) -> Outcome {
         let id = self.find(from)?;
         let (dir, name) = self.place(to)?;
         if self.entries(dir)?.contains_key(name) {
@@ -99,7 +99,7 @@ impl Model {
         self.attach(to, id)
     }
 
-    pub fn unlink(&mut self, path: &[String]) -> Outcome {
+    pub(crate) fn unlink(&mut self, path: &[String]) -> Outcome {
         let (dir, name, id) = self.there(path)?;
         if self.is_dir(id) {
             return Err(Errno::EISDIR);
@@ -108,7 +108,7 @@ impl Model {
         Ok(())
     }
 
-    pub fn rmdir(&mut self, path: &[String]) -> Outcome {
+    pub(crate) fn rmdir(&mut self, path: &[String]) -> Outcome {
         let (dir, name, id) = self.there(path)?;
         if !self.entries(id)?.is_empty() {
             return Err(Errno::ENOTEMPTY);
@@ -126,7 +126,7 @@ impl Model {
             }
     }
 
-    pub fn rename(&mut self, from: &[String], to: &[String], how: Move) -> Outcome {
+    pub(crate) fn rename(&mut self, from: &[String], to: &[String], how: Move) -> Outcome {
         let (dir, name) = self.place(from)?;
         let (new_dir, new_name) = self.place(to)?;
         let moved = self.find(from)?;
@@ -168,7 +168,7 @@ impl Model {
     }
 
     /// The bytes of a regular file.
-    pub fn bytes(&mut self, path: &[String]) -> Outcome<&mut Vec<u8>> {
+    pub(crate) fn bytes(&mut self, path: &[String]) -> Outcome<&mut Vec<u8>> {
         let id = self.find(path)?;
         match &mut self.nodes[id] {
             Node::File(bytes) => Ok(bytes),
@@ -177,7 +177,7 @@ impl Model {
         }
     }
 
-    pub fn write(&mut self, path: &[String], offset: Option<usize>, data: &[u8]) -> Outcome {
+    pub(crate) fn write(&mut self, path: &[String], offset: Option<usize>, data: &[u8]) -> Outcome {
         let bytes = self.bytes(path)?;
         let offset = offset.unwrap_or(bytes.len());
         if data.is_empty() {
@@ -189,13 +189,13 @@ impl Model {
         Ok(())
     }
 
-    pub fn truncate(&mut self, path: &[String], size: usize) -> Outcome {
+    pub(crate) fn truncate(&mut self, path: &[String], size: usize) -> Outcome {
         self.bytes(path)?.resize(size, 0);
         Ok(())
     }
 
     /// Makes a range zeros, without making the file longer unless `grow`.
-    pub fn zero(&mut self, path: &[String], offset: usize, len: usize, grow: bool) -> Outcome {
+    pub(crate) fn zero(&mut self, path: &[String], offset: usize, len: usize, grow: bool) -> Outcome {
         let bytes = self.bytes(path)?;
         if grow {
             bytes.resize(bytes.len().max(offset + len), 0);
@@ -207,18 +207,18 @@ impl Model {
         Ok(())
     }
 
-    pub fn copy(&mut self, from: &[String], at: usize, to: &[String], to_at: usize, len: usize) -> Outcome {
+    pub(crate) fn copy(&mut self, from: &[String], at: usize, to: &[String], to_at: usize, len: usize) -> Outcome {
         let source = self.bytes(from)?.clone();
         self.bytes(to)?;
-        if self.find(from)? == self.find(to)? && at.abs_diff(to_at) < len {
+        let end = source.len().min(at + len);
+        if self.find(from)? == self.find(to)? && at.abs_diff(to_at) < end.saturating_sub(at) {
             return Err(Errno::EINVAL);
         }
-        let end = source.len().min(at + len);
         if at < end { self.write(to, Some(to_at), &source[at..end]) } else { Ok(()) }
     }
 
     /// How many names lead to a node.
-    pub fn names(&self, id: Id) -> usize {
+    pub(crate) fn names(&self, id: Id) -> usize {
         self.count(Self::ROOT, id)
     }
 

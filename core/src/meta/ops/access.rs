@@ -1,7 +1,6 @@
 use crate::meta::access;
 use crate::meta::{Answer, Run, Step, Store, Txn};
 use crate::types::{Cred, Ino};
-
 use serde::{Deserialize, Serialize};
 
 /// Whether the caller may read, write or search/execute an object.

@@ -1,6 +1,5 @@
 use crate::meta::{Answer, Run, Step, Store, Txn};
 use crate::types::{Cred, Ino};
-
 use serde::{Deserialize, Serialize};
 
 /// What `stat` shows. Works for an object without links that somebody has open.

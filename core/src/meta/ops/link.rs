@@ -32,3 +32,25 @@ impl Step for Link {
         Ok(Answer::attr_of(self.ino, &inode))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::testing::{World, attr, fails, name, user};
+
+    #[test]
+    fn a_file_gets_names_up_to_the_limit_and_a_directory_none() {
+        let mut world = World::new();
+        let ino = world.file("f");
+        let link = |ino, text| Link { ino, dir: Ino::ROOT, name: name(text) };
+        let after = attr(world.run(&user(5), link(ino, "g")));
+        assert_eq!((after.nlink, after.ctime), (2, world.now));
+        assert_eq!(world.run(&user(5), link(ino, "g")), fails(Errno::EEXIST));
+        let dir = world.dir_of(&user(5), Ino::ROOT, "d", 0o755);
+        assert_eq!(world.run(&user(5), link(dir, "e")), fails(Errno::EPERM));
+        let inside = Link { dir, ..link(ino, "h") };
+        assert_eq!(world.run(&user(6), inside), fails(Errno::EACCES));
+        world.change(|txn| txn.update(ino, |inode, _| inode.nlink = LINK_MAX));
+        assert_eq!(world.run(&user(5), link(ino, "h")), fails(Errno::EMLINK));
+    }
+}

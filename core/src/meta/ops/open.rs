@@ -31,3 +31,26 @@ impl Step for Open {
         Ok(Answer::attr_of(self.ino, &inode))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::ops::Access;
+    use crate::meta::testing::{World, fails, user};
+
+    #[test]
+    fn opening_asks_for_what_the_mode_allows() {
+        let mut world = World::new();
+        let ino = world.file_of(&user(5), "f", 0o640);
+        let open = |read, write, exec| Open { ino, read, write, exec };
+        assert!(world.ask(&user(5), open(true, true, false)).is_ok());
+        assert_eq!(world.ask(&user(6), open(true, false, false)), fails(Errno::EACCES));
+        assert_eq!(world.ask(&Cred::ROOT, open(true, false, true)), fails(Errno::EACCES));
+        let access = Access { ino, read: true, write: true, exec: false };
+        assert_eq!(world.ask(&Cred::ROOT, access), Ok(Answer::Done));
+        let dir = Open { ino: Ino::ROOT, read: true, write: true, exec: false };
+        assert_eq!(world.ask(&Cred::ROOT, dir), fails(Errno::EISDIR));
+        let gone = Open { ino: Ino(99), read: true, write: false, exec: false };
+        assert_eq!(world.ask(&Cred::ROOT, gone), fails(Errno::ESTALE));
+    }
+}

@@ -78,6 +78,7 @@ impl WriteData {
 mod tests {
     use super::*;
     use crate::meta::testing::{World, attr, fails, slice};
+    use crate::types::Version;
 
     fn write(ino: Ino, at: WriteAt, data: &'static [u8]) -> Write {
         Write { ino, at, data: WriteData::Inline(Bytes::from_static(data)), kill_suid: false }
@@ -115,6 +116,4 @@ mod tests {
         let nowhere = SliceRef { nodes: Vec::new(), ..slice(2, 10) };
         assert_eq!(world.run(&Cred::ROOT, put(nowhere)), fails(Errno::EINVAL));
     }
-
-    use crate::types::Version;
 }
