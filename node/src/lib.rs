@@ -1,1 +1,3 @@
+//! What runs on a node: its storage.
 
+pub mod storage;
