@@ -14,7 +14,6 @@
 //! * bytes that the disk changed are never answered: they are an error that names what is damaged. A node whose log or state
 //!   is damaged is rebuilt from the others, a damaged slice is replaced from its replicas.
 
-mod codec;
 mod error;
 pub mod folder;
 pub mod raft_log;

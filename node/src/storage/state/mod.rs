@@ -14,9 +14,8 @@
 mod seal;
 pub mod snapshot;
 
-use super::codec::{decode_key, decode_value, encode_key, encode_value};
 use super::{Mark, StorageError, sync_folder};
-use baton_core::meta::{Fault, Key, Store, Value};
+use baton_core::meta::{Fault, Key, Store, Value, decode_key, decode_value, encode_key, encode_value};
 use redb::{Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 use seal::{seal, unseal};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -108,7 +107,8 @@ impl State {
                     let key = encode_key(&key);
                     match value {
                         Some(value) => {
-                            let sealed = seal(&key, &encode_value(&value));
+                            let value = encode_value(&value).map_err(|error| Why::Io(std::io::Error::other(error)))?;
+                            let sealed = seal(&key, &value);
                             table.insert(key.as_slice(), sealed.as_slice()).map_err(told)?;
                         }
                         None => drop(table.remove(key.as_slice()).map_err(told)?),

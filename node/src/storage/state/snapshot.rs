@@ -6,8 +6,8 @@
 //! then the old one stays as it is.
 
 use super::{FORMAT, STATE, State, View, Why, guard, put_applied, told, unseal};
-use crate::storage::codec::{decode_key, decode_value};
 use crate::storage::{Mark, StorageError, sync_folder};
+use baton_core::meta::{decode_key, decode_value};
 use redb::{Database, Durability};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
