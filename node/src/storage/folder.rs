@@ -1,0 +1,330 @@
+//! # A node's data folder
+//!
+//! Its identity stands in `baton.toml`; whoever opens the folder holds an exclusive lock on `lock` for as long as it lives.
+//! The identity is replaced as a whole (written beside, synced, renamed), so a crash leaves the old or the new one.
+
+use super::sync_folder;
+use baton_core::node::Space;
+use baton_core::types::{ClusterId, NodeId};
+use rustix::fs::{FlockOperation, flock, statvfs};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// What this version writes and reads.
+const FORMAT: u64 = 1;
+const IDENTITY: &str = "baton.toml";
+const LOCK: &str = "lock";
+/// What may stand in a folder that has no identity yet: what a first start that was cut short left, and what `mkfs` puts at
+/// the top of a disk of its own.
+const HARMLESS: [&str; 3] = [LOCK, "baton.toml.new", "lost+found"];
+
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    #[error("cannot {what} {path}: {source}. Check the path, its permissions and the disk")]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+    #[error(
+        "cannot use {path} as the data folder: it is not a directory. Name a directory, or a path that does not exist yet"
+    )]
+    NotADirectory { path: PathBuf },
+    #[error(
+        "cannot use {path} as the data folder: it holds {found} and was not made by baton. Name an empty directory, or a path \
+         that does not exist yet"
+    )]
+    NotBatons { path: PathBuf, found: String },
+    #[error("cannot use {path}: another process holds its lock, so another node runs on it. Stop that one first")]
+    Locked { path: PathBuf },
+    #[error(
+        "cannot use {path} for node {asked}: it belongs to node {found}. Start node {found} on it, or name another folder"
+    )]
+    AnotherNode { path: PathBuf, asked: NodeId, found: NodeId },
+    #[error(
+        "cannot use {path}: it belongs to cluster {found}, and this is cluster {asked}. Name another folder, or move this one \
+         away if that cluster is gone"
+    )]
+    AnotherCluster { path: PathBuf, asked: String, found: String },
+    #[error("cannot use {path}: it has format {found} and this version of baton knows {FORMAT}. Install a newer baton")]
+    Newer { path: PathBuf, found: u64 },
+    #[error(
+        "cannot read {path}: {why}. If the other nodes live, move the folder away and start with an empty one; the node \
+         fetches everything from them"
+    )]
+    Damaged { path: PathBuf, why: String },
+}
+
+impl FolderError {
+    fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
+        let path = path.to_owned();
+        move |source| FolderError::Io { what, path, source }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Identity {
+    format: u64,
+    node: u64,
+    /// In hex: TOML's numbers end at 63 bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<String>,
+}
+
+/// A node's folder, locked for as long as this lives.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    node: NodeId,
+    cluster: Option<ClusterId>,
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Opens the folder of this node, or makes one.
+    pub fn open(path: &Path, node: NodeId) -> Result<DataFolder, FolderError> {
+        create(path)?;
+        refuse_strangers(path)?;
+        let lock = lock(path)?;
+        let cluster = match read_identity(path)? {
+            Some(found) => check(&found, path, node)?,
+            None => {
+                write_identity(path, &Identity { format: FORMAT, node: node.0, cluster: None })?;
+                None
+            }
+        };
+        Ok(DataFolder { path: path.to_owned(), node, cluster, _lock: lock })
+    }
+
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// The cluster this node is part of, once it is.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.cluster
+    }
+
+    /// From here on this folder belongs to that cluster. Durable when it returns.
+    pub fn set_cluster(&mut self, id: ClusterId) -> Result<(), FolderError> {
+        match self.cluster {
+            Some(found) if found == id => Ok(()),
+            Some(found) => {
+                Err(FolderError::AnotherCluster { path: self.path.clone(), asked: hex(id), found: hex(found) })
+            }
+            None => {
+                let identity = Identity { format: FORMAT, node: self.node.0, cluster: Some(hex(id)) };
+                write_identity(&self.path, &identity)?;
+                self.cluster = Some(id);
+                Ok(())
+            }
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.path.join("state.redb")
+    }
+
+    pub fn slices(&self) -> PathBuf {
+        self.path.join("slices")
+    }
+
+    /// Room on the disk that the folder lies on; what is kept for root does not count as free.
+    pub fn space(&self) -> Result<Space, FolderError> {
+        let found = statvfs(&self.path)
+            .map_err(|errno| FolderError::io("ask for the free space of", &self.path)(errno.into()))?;
+        Ok(Space { total: found.f_blocks * found.f_frsize, free: found.f_bavail * found.f_frsize })
+    }
+}
+
+fn hex(id: ClusterId) -> String {
+    format!("{:016x}", id.0)
+}
+
+fn create(path: &Path) -> Result<(), FolderError> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(FolderError::NotADirectory { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(path).map_err(FolderError::io("create the data folder", path))?;
+            let above = path.parent().unwrap_or(Path::new("."));
+            sync_folder(above).map_err(FolderError::io("sync", above))
+        }
+        Err(error) => Err(FolderError::io("look at the data folder", path)(error)),
+    }
+}
+
+/// Before anything is written: a folder without an identity must be empty.
+fn refuse_strangers(path: &Path) -> Result<(), FolderError> {
+    let told = || FolderError::io("list the data folder", path);
+    let mut strangers = Vec::new();
+    for file in fs::read_dir(path).map_err(told())? {
+        let name = file.map_err(told())?.file_name().to_string_lossy().into_owned();
+        if name == IDENTITY {
+            return Ok(());
+        }
+        if !HARMLESS.contains(&name.as_str()) {
+            strangers.push(name);
+        }
+    }
+    strangers.sort();
+    match strangers.as_slice() {
+        [] => Ok(()),
+        [only] => Err(FolderError::NotBatons { path: path.to_owned(), found: format!("'{only}'") }),
+        [first, rest @ ..] => {
+            let found = format!("'{first}' and {} more", rest.len());
+            Err(FolderError::NotBatons { path: path.to_owned(), found })
+        }
+    }
+}
+
+fn lock(path: &Path) -> Result<File, FolderError> {
+    let name = path.join(LOCK);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&name)
+        .map_err(FolderError::io("write to the data folder's lock", &name))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(FolderError::Locked { path: path.to_owned() }),
+        Err(errno) => Err(FolderError::io("lock", &name)(errno.into())),
+    }
+}
+
+fn read_identity(path: &Path) -> Result<Option<Identity>, FolderError> {
+    let name = path.join(IDENTITY);
+    let text = match fs::read(&name) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(FolderError::io("read", &name)(error)),
+    };
+    let damaged = |why: String| FolderError::Damaged { path: name.clone(), why };
+    let text = String::from_utf8(text).map_err(|_| damaged("it is not text".to_owned()))?;
+    // The format first: a newer one may have other fields.
+    let fields: toml::Table = toml::from_str(&text).map_err(|error| damaged(error.message().to_owned()))?;
+    match fields.get("format").and_then(toml::Value::as_integer).map(u64::try_from) {
+        Some(Ok(FORMAT)) => {}
+        Some(Ok(found)) if found > FORMAT => return Err(FolderError::Newer { path: path.to_owned(), found }),
+        _ => return Err(damaged("it names no format".to_owned())),
+    }
+    toml::from_str(&text).map(Some).map_err(|error| damaged(error.message().to_owned()))
+}
+
+fn check(found: &Identity, path: &Path, asked: NodeId) -> Result<Option<ClusterId>, FolderError> {
+    if found.node != asked.0 {
+        return Err(FolderError::AnotherNode { path: path.to_owned(), asked, found: NodeId(found.node) });
+    }
+    let Some(cluster) = &found.cluster else { return Ok(None) };
+    let id = u64::from_str_radix(cluster, 16).map_err(|_| FolderError::Damaged {
+        path: path.join(IDENTITY),
+        why: format!("'{cluster}' is not the id of a cluster"),
+    })?;
+    Ok(Some(ClusterId(id)))
+}
+
+fn write_identity(path: &Path, identity: &Identity) -> Result<(), FolderError> {
+    let (name, new) = (path.join(IDENTITY), path.join("baton.toml.new"));
+    let fields = toml::to_string(identity).map_err(|error| FolderError::io("write", &name)(io::Error::other(error)))?;
+    let text = format!("# Whose data folder this is. Written by baton; do not edit.\n{fields}");
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, &name)?;
+        sync_folder(path)
+    };
+    write().map_err(FolderError::io("write", &name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: NodeId = NodeId(2);
+
+    fn error(path: &Path) -> FolderError {
+        DataFolder::open(path, NODE).unwrap_err()
+    }
+
+    #[test]
+    fn a_new_folder_is_made_and_keeps_its_identity() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        let mut folder = DataFolder::open(&path, NODE).unwrap();
+        assert_eq!(folder.cluster(), None);
+        folder.set_cluster(ClusterId(u64::MAX)).unwrap();
+        drop(folder);
+        let mut folder = DataFolder::open(&path, NODE).unwrap();
+        assert_eq!((folder.node(), folder.cluster()), (NODE, Some(ClusterId(u64::MAX))));
+        folder.set_cluster(ClusterId(u64::MAX)).unwrap();
+        assert!(matches!(folder.set_cluster(ClusterId(1)), Err(FolderError::AnotherCluster { .. })));
+    }
+
+    #[test]
+    fn one_daemon_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = DataFolder::open(dir.path(), NODE).unwrap();
+        assert!(matches!(error(dir.path()), FolderError::Locked { .. }));
+        drop(folder);
+        DataFolder::open(dir.path(), NODE).unwrap();
+    }
+
+    #[test]
+    fn another_nodes_folder_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(DataFolder::open(dir.path(), NodeId(7)).unwrap());
+        assert!(matches!(error(dir.path()), FolderError::AnotherNode { found: NodeId(7), .. }));
+        assert!(error(dir.path()).to_string().contains("belongs to node 7"));
+    }
+
+    #[test]
+    fn what_is_not_batons_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("thesis.tex"), "x").unwrap();
+        assert!(matches!(error(dir.path()), FolderError::NotBatons { .. }));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(matches!(error(&dir.path().join("thesis.tex")), FolderError::NotADirectory { .. }));
+    }
+
+    #[test]
+    fn a_first_start_cut_short_can_be_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(LOCK), "").unwrap();
+        fs::write(dir.path().join("baton.toml.new"), "form").unwrap();
+        DataFolder::open(dir.path(), NODE).unwrap();
+    }
+
+    #[test]
+    fn newer_and_damaged_identities_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = |text: &str| fs::write(dir.path().join(IDENTITY), text).unwrap();
+        identity("format = 2\nowner = 'n2'\n");
+        assert!(matches!(error(dir.path()), FolderError::Newer { found: 2, .. }));
+        for damaged in
+            ["", "format = 1\nno", "format = 1\n", "format = -1\nnode = 2\n", "format = 1\nnode = 2\ncluster = 'x'"]
+        {
+            identity(damaged);
+            assert!(matches!(error(dir.path()), FolderError::Damaged { .. }), "{damaged:?}");
+        }
+    }
+
+    #[test]
+    fn a_disk_has_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let space = DataFolder::open(dir.path(), NODE).unwrap().space().unwrap();
+        assert!(space.free > 0 && space.free <= space.total);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_told() {
+        assert!(matches!(error(Path::new("/proc/baton")), FolderError::Io { .. }));
+    }
+}

@@ -1,0 +1,301 @@
+//! # The state: the namespace as of one applied place in the log
+//!
+//! One redb table from encoded keys to encoded values, and a small one for what the state says of itself. A range of log
+//! entries is applied in one transaction that also moves the applied mark; it does not sync. A checkpoint does, and after a
+//! power cut the state is what the last checkpoint held.
+//!
+//! Readers share one read transaction, replaced after each apply: beginning one costs as much as the read itself.
+//!
+//! Invariants:
+//! * the state is always that of exactly its applied mark;
+//! * every value carries a checksum over its key and itself, so a bit that the disk changed is an error and never an answer:
+//!   reads then end in a [`Fault`], [`State::damage`] says why, and the node must stop and be rebuilt.
+
+mod seal;
+pub mod snapshot;
+
+use super::{Mark, StorageError, sync_folder};
+use baton_core::meta::{Fault, Key, Store, Value, decode_key, decode_value, encode_key, encode_value};
+use redb::{Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
+use seal::{seal, unseal};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock, RwLock};
+
+const STATE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("state");
+const ABOUT: TableDefinition<&str, &[u8]> = TableDefinition::new("about");
+const FORMAT: u64 = 1;
+const FORMAT_KEY: &str = "format";
+const APPLIED_KEY: &str = "applied";
+
+/// Why a read or write did not work, before it is known what was tried.
+#[derive(Debug, thiserror::Error)]
+enum Why {
+    #[error("{0}")]
+    Io(std::io::Error),
+    #[error("{0}")]
+    Damage(String),
+}
+
+pub struct State {
+    db: Database,
+    path: PathBuf,
+    view: RwLock<Arc<View>>,
+    damage: Arc<OnceLock<String>>,
+}
+
+/// The state as of one moment. Keeps the pages it shows from being used again, so let go of it soon.
+pub struct View {
+    table: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    applied: Mark,
+    damage: Arc<OnceLock<String>>,
+    path: PathBuf,
+}
+
+impl State {
+    /// Opens the state or makes an empty one. `cache_bytes` bounds what is kept in memory of it.
+    pub fn open(path: &Path, cache_bytes: usize) -> Result<State, StorageError> {
+        const WHAT: &str = "open the state";
+        snapshot::remove_leftover(path)?;
+        let new = !path.exists();
+        let db = catch_unwind(AssertUnwindSafe(|| Database::builder().set_cache_size(cache_bytes).create(path)))
+            .map_err(|_| StorageError::damaged(WHAT, path, "its pages contradict each other"))?
+            .map_err(|error| open_error(path, error))?;
+        guard(WHAT, path, || prepare(&db))?;
+        let damage = Arc::new(OnceLock::new());
+        let view = guard(WHAT, path, || View::of(&db, path, &damage))?;
+        let found = guard(WHAT, path, || view_format(&db))?;
+        if found != FORMAT {
+            return Err(StorageError::Newer { path: path.to_owned(), found, known: FORMAT });
+        }
+        if new {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            sync_folder(folder).map_err(StorageError::io("sync the folder of", path))?;
+        }
+        Ok(State { db, path: path.to_owned(), view: RwLock::new(Arc::new(view)), damage })
+    }
+
+    /// The place in the log that the state is of.
+    pub fn applied(&self) -> Mark {
+        self.view().applied
+    }
+
+    /// Everything as of one moment, for who reads more than one key.
+    pub fn view(&self) -> Arc<View> {
+        self.view.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Why reads fail, if the disk changed what was written: the node must stop and be rebuilt from its peers.
+    pub fn damage(&self) -> Option<&str> {
+        self.damage.get().map(String::as_str)
+    }
+
+    /// Changes the state to that of `to`. All of it or nothing; durable with the next checkpoint only.
+    pub fn apply(&self, to: Mark, changes: impl IntoIterator<Item = (Key, Option<Value>)>) -> Result<(), StorageError> {
+        const WHAT: &str = "change the state";
+        let before = self.applied();
+        if to.index <= before.index {
+            let why = format!("{to} was applied before, it is at {before}");
+            return Err(StorageError::Refused { what: WHAT, path: self.path.clone(), why });
+        }
+        guard(WHAT, &self.path, || {
+            let mut txn = self.db.begin_write().map_err(told)?;
+            txn.set_durability(Durability::None).map_err(told)?;
+            {
+                let mut table = txn.open_table(STATE).map_err(told)?;
+                for (key, value) in changes {
+                    let key = encode_key(&key);
+                    match value {
+                        Some(value) => {
+                            let value = encode_value(&value).map_err(|error| Why::Io(std::io::Error::other(error)))?;
+                            let sealed = seal(&key, &value);
+                            table.insert(key.as_slice(), sealed.as_slice()).map_err(told)?;
+                        }
+                        None => drop(table.remove(key.as_slice()).map_err(told)?),
+                    }
+                }
+                put_applied(&txn, to)?;
+            }
+            txn.commit().map_err(told)
+        })?;
+        let view = guard(WHAT, &self.path, || View::of(&self.db, &self.path, &self.damage))?;
+        *self.view.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(view);
+        Ok(())
+    }
+
+    /// Makes everything applied so far durable, and answers how far that is: the log is needed behind it only.
+    pub fn checkpoint(&self) -> Result<Mark, StorageError> {
+        guard("make a checkpoint of the state", &self.path, || {
+            let mut txn = self.db.begin_write().map_err(told)?;
+            txn.set_durability(Durability::Immediate).map_err(told)?;
+            // So that opening after a crash does not read all of it.
+            txn.set_quick_repair(true);
+            let applied = read_applied(&txn.open_table(ABOUT).map_err(told)?)?;
+            put_applied(&txn, applied)?;
+            txn.commit().map_err(told)?;
+            Ok(applied)
+        })
+    }
+}
+
+impl Store for State {
+    fn get(&self, key: &Key) -> Result<Option<Value>, Fault> {
+        self.view().get(key)
+    }
+
+    fn range(&self, from: &Key, to: &Key, max: usize) -> Result<Vec<(Key, Value)>, Fault> {
+        self.view().range(from, to, max)
+    }
+}
+
+impl View {
+    fn of(db: &Database, path: &Path, damage: &Arc<OnceLock<String>>) -> Result<View, Why> {
+        let txn = db.begin_read().map_err(told)?;
+        let applied = read_applied(&txn.open_table(ABOUT).map_err(told)?)?;
+        let table = txn.open_table(STATE).map_err(told)?;
+        Ok(View { table, applied, damage: damage.clone(), path: path.to_owned() })
+    }
+
+    pub fn applied(&self) -> Mark {
+        self.applied
+    }
+
+    fn read(&self, key: &Key) -> Result<Option<Value>, Why> {
+        let name = encode_key(key);
+        let Some(found) = self.table.get(name.as_slice()).map_err(told)? else { return Ok(None) };
+        decode_value(unseal(&name, found.value())?).map(Some).map_err(damage)
+    }
+
+    fn read_range(&self, from: &Key, to: &Key, max: usize) -> Result<Vec<(Key, Value)>, Why> {
+        let (from, to) = (encode_key(from), encode_key(to));
+        let mut pairs = Vec::new();
+        for pair in self.table.range::<&[u8]>(from.as_slice()..to.as_slice()).map_err(told)?.take(max) {
+            let (key, value) = pair.map_err(told)?;
+            let value = decode_value(unseal(key.value(), value.value())?).map_err(damage)?;
+            pairs.push((decode_key(key.value()).map_err(damage)?, value));
+        }
+        Ok(pairs)
+    }
+
+    /// Runs a read; where it fails, says so once and answers that it did.
+    fn or_damage<T>(&self, read: impl FnOnce() -> Result<T, Why>) -> Option<T> {
+        let why = match catch_unwind(AssertUnwindSafe(read)) {
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(why)) => why.to_string(),
+            Err(_) => "its pages contradict each other".to_owned(),
+        };
+        let _ = self.damage.set(why.clone());
+        tracing::error!("{}", StorageError::damaged("read the state", &self.path, why));
+        None
+    }
+}
+
+impl Store for View {
+    fn get(&self, key: &Key) -> Result<Option<Value>, Fault> {
+        self.or_damage(|| self.read(key)).ok_or_else(|| Fault::Key(key.clone()))
+    }
+
+    fn range(&self, from: &Key, to: &Key, max: usize) -> Result<Vec<(Key, Value)>, Fault> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        self.or_damage(|| self.read_range(from, to, max)).ok_or_else(|| Fault::Range(from.clone(), to.clone()))
+    }
+}
+
+/// Gives a new database its tables.
+fn prepare(db: &Database) -> Result<(), Why> {
+    {
+        let txn = db.begin_read().map_err(told)?;
+        match txn.open_table(ABOUT) {
+            Ok(_) => return Ok(()),
+            Err(redb::TableError::TableDoesNotExist(_)) => {}
+            Err(error) => return Err(told(error)),
+        }
+    }
+    let txn = db.begin_write().map_err(told)?;
+    txn.open_table(STATE).map_err(told)?;
+    put_about(&txn, FORMAT_KEY, &FORMAT.to_le_bytes())?;
+    put_applied(&txn, Mark::default())?;
+    txn.commit().map_err(told)
+}
+
+fn put_about(txn: &redb::WriteTransaction, key: &str, value: &[u8]) -> Result<(), Why> {
+    let sealed = seal(key.as_bytes(), value);
+    txn.open_table(ABOUT).map_err(told)?.insert(key, sealed.as_slice()).map_err(told)?;
+    Ok(())
+}
+
+fn put_applied(txn: &redb::WriteTransaction, applied: Mark) -> Result<(), Why> {
+    let mut value = applied.index.to_le_bytes().to_vec();
+    value.extend(applied.term.to_le_bytes());
+    put_about(txn, APPLIED_KEY, &value)
+}
+
+/// One of the state's words about itself, as numbers.
+fn read_about<const N: usize>(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+    key: &str,
+) -> Result<[u64; N], Why> {
+    let found = table.get(key).map_err(told)?.ok_or_else(|| damage(format!("it has no '{key}'")))?;
+    let bytes = unseal(key.as_bytes(), found.value())?;
+    let mut words = [0; N];
+    if bytes.len() != 8 * N {
+        return Err(damage(format!("its '{key}' has the wrong length")));
+    }
+    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    }
+    Ok(words)
+}
+
+fn read_applied(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Mark, Why> {
+    let [index, term] = read_about(table, APPLIED_KEY)?;
+    Ok(Mark { index, term })
+}
+
+fn view_format(db: &Database) -> Result<u64, Why> {
+    let txn = db.begin_read().map_err(told)?;
+    let [format] = read_about(&txn.open_table(ABOUT).map_err(told)?, FORMAT_KEY)?;
+    Ok(format)
+}
+
+/// An error of redb: the disk's, or it means damage.
+fn told(error: impl Into<redb::Error>) -> Why {
+    match error.into() {
+        redb::Error::Io(source) => Why::Io(source),
+        error @ redb::Error::PreviousIo => Why::Io(std::io::Error::other(error)),
+        error => Why::Damage(error.to_string()),
+    }
+}
+
+fn damage(why: impl std::fmt::Display) -> Why {
+    Why::Damage(why.to_string())
+}
+
+/// Runs a piece of work on the database. What redb's checks do not foresee in a damaged file ends in an assertion.
+fn guard<T>(what: &'static str, path: &Path, work: impl FnOnce() -> Result<T, Why>) -> Result<T, StorageError> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(Why::Io(source))) => Err(StorageError::Io { what, path: path.to_owned(), source }),
+        Ok(Err(Why::Damage(why))) => Err(StorageError::damaged(what, path, why)),
+        Err(_) => Err(StorageError::damaged(what, path, "its pages contradict each other")),
+    }
+}
+
+fn open_error(path: &Path, error: DatabaseError) -> StorageError {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    const WHAT: &str = "open the state";
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => StorageError::InUse { path: path.to_owned() },
+        DatabaseError::Storage(redb::StorageError::Io(source))
+            if !matches!(source.kind(), InvalidData | UnexpectedEof) =>
+        {
+            StorageError::Io { what: WHAT, path: path.to_owned(), source }
+        }
+        error => StorageError::damaged(WHAT, path, error),
+    }
+}
+
+#[cfg(test)]
+mod tests;
