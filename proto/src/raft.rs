@@ -163,11 +163,21 @@ impl TryFrom<v1::RaftMessage> for Message {
     }
 }
 
-impl IsMessage<v1::RaftEntry> for Entry {}
-impl IsMessage<v1::RaftConfState> for ConfState {}
-impl IsMessage<v1::RaftSnapshotMetadata> for SnapshotMetadata {}
-impl IsMessage<v1::RaftSnapshot> for Snapshot {}
-impl IsMessage<v1::RaftMessage> for Message {}
+impl IsMessage for Entry {
+    type Wire = v1::RaftEntry;
+}
+impl IsMessage for ConfState {
+    type Wire = v1::RaftConfState;
+}
+impl IsMessage for SnapshotMetadata {
+    type Wire = v1::RaftSnapshotMetadata;
+}
+impl IsMessage for Snapshot {
+    type Wire = v1::RaftSnapshot;
+}
+impl IsMessage for Message {
+    type Wire = v1::RaftMessage;
+}
 
 fn may_travel(message: &Message) -> Result<(), BadMessage> {
     match message.msg_type {
