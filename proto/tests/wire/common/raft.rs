@@ -38,17 +38,16 @@ fn perhaps<T: Clone + std::fmt::Debug>(
 }
 
 fn snapshot(whole: bool) -> impl Strategy<Value = Snapshot> {
-    let about = (perhaps(whole, conf_state()), any::<[u64; 2]>()).prop_map(|(state, [index, term])| {
-        let mut about = SnapshotMetadata::default();
-        about.conf_state = state.into();
-        (about.index, about.term) = (index, term);
-        about
+    let about = (perhaps(whole, conf_state()), any::<[u64; 2]>()).prop_map(|(state, [index, term])| SnapshotMetadata {
+        conf_state: state.into(),
+        index,
+        term,
+        ..SnapshotMetadata::default()
     });
-    (perhaps(whole, about), blob(0, 200)).prop_map(|(about, data)| {
-        let mut snapshot = Snapshot::default();
-        snapshot.metadata = about.into();
-        snapshot.data = data;
-        snapshot
+    (perhaps(whole, about), blob(0, 200)).prop_map(|(about, data)| Snapshot {
+        metadata: about.into(),
+        data,
+        ..Snapshot::default()
     })
 }
 
