@@ -41,7 +41,9 @@ fn piece_is_whole(piece: &Piece) -> Result<(), BadMessage> {
     }
 }
 
-impl Message<Source> for PieceSource {}
+impl Message for PieceSource {
+    type Wire = Source;
+}
 
 impl From<PieceSource> for Source {
     fn from(source: PieceSource) -> Self {
@@ -70,7 +72,9 @@ impl TryFrom<Source> for PieceSource {
     }
 }
 
-impl Message<v1::Answer> for Answer {}
+impl Message for Answer {
+    type Wire = v1::Answer;
+}
 
 impl From<Answer> for v1::Answer {
     fn from(answer: Answer) -> Self {
@@ -124,7 +128,9 @@ impl TryFrom<v1::Answer> for Answer {
     }
 }
 
-impl Message<v1::Reply> for Reply {}
+impl Message for Reply {
+    type Wire = v1::Reply;
+}
 
 impl From<Reply> for v1::Reply {
     fn from(reply: Reply) -> Self {

@@ -11,31 +11,33 @@ pub(crate) trait Field<W>: Sized {
 
 /// `Self` is a message (or a choice within one) by itself: inside another it is optional on the wire and needed by us,
 /// or optional for both, or repeated.
-pub(crate) trait Message<W>: Into<W> + TryFrom<W, Error = BadMessage> {}
+pub(crate) trait Message: Into<Self::Wire> + TryFrom<Self::Wire, Error = BadMessage> {
+    type Wire;
+}
 
-impl<T: Message<W>, W> Field<Option<W>> for T {
-    fn into_wire(self) -> Option<W> {
+impl<T: Message> Field<Option<T::Wire>> for T {
+    fn into_wire(self) -> Option<T::Wire> {
         Some(self.into())
     }
-    fn from_wire(wire: Option<W>) -> Result<T, BadMessage> {
+    fn from_wire(wire: Option<T::Wire>) -> Result<T, BadMessage> {
         wire.ok_or(Why::Missing.at(""))?.try_into()
     }
 }
 
-impl<T: Message<W>, W> Field<Option<W>> for Option<T> {
-    fn into_wire(self) -> Option<W> {
+impl<T: Message> Field<Option<T::Wire>> for Option<T> {
+    fn into_wire(self) -> Option<T::Wire> {
         self.map(Into::into)
     }
-    fn from_wire(wire: Option<W>) -> Result<Option<T>, BadMessage> {
+    fn from_wire(wire: Option<T::Wire>) -> Result<Option<T>, BadMessage> {
         wire.map(TryInto::try_into).transpose()
     }
 }
 
-impl<T: Message<W>, W> Field<Vec<W>> for Vec<T> {
-    fn into_wire(self) -> Vec<W> {
+impl<T: Message> Field<Vec<T::Wire>> for Vec<T> {
+    fn into_wire(self) -> Vec<T::Wire> {
         self.into_iter().map(Into::into).collect()
     }
-    fn from_wire(wire: Vec<W>) -> Result<Vec<T>, BadMessage> {
+    fn from_wire(wire: Vec<T::Wire>) -> Result<Vec<T>, BadMessage> {
         let items = wire.into_iter().enumerate();
         items.map(|(i, item)| item.try_into().map_err(|bad: BadMessage| bad.within(&format!("[{i}]")))).collect()
     }
@@ -87,7 +89,9 @@ macro_rules! messages {
                 Ok(ours)
             }
         }
-        impl $crate::field::Message<$wire> for $ours {}
+        impl $crate::field::Message for $ours {
+            type Wire = $wire;
+        }
     )*};
 }
 
@@ -107,7 +111,9 @@ macro_rules! choices {
                 })
             }
         }
-        impl $crate::field::Message<$wire> for $ours {}
+        impl $crate::field::Message for $ours {
+            type Wire = $wire;
+        }
     )*};
 }
 

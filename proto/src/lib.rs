@@ -8,9 +8,9 @@
 //! ```
 //!
 //! This is the edge at which everything is checked: what comes out of `TryFrom` keeps every bound in
-//! [`limits`](baton_core::limits) that can be checked without the state, has names that are names, ids that are not zero and enums that
-//! are known. What does not is refused with a [`BadMessage`] that names the field. Nothing here panics on bytes that a
-//! stranger chose.
+//! [`limits`](baton_core::limits) that can be checked without the state, has names that are names, ids that are not zero
+//! and enums that are known. What does not is refused with a [`BadMessage`] that names the field. Nothing here panics on
+//! bytes that a stranger chose.
 //!
 //! Bulk data is never copied: `bytes` fields share the buffer that they were received into.
 //!

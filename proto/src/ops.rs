@@ -96,7 +96,9 @@ fn read_fits(query: &ReadLayout) -> Result<(), BadMessage> {
     at_most(query.len as usize, READ_MAX as usize, "len")
 }
 
-impl Message<v1::SetTime> for SetTime {}
+impl Message for SetTime {
+    type Wire = v1::SetTime;
+}
 
 impl From<SetTime> for v1::SetTime {
     fn from(time: SetTime) -> Self {
@@ -120,7 +122,9 @@ impl TryFrom<v1::SetTime> for SetTime {
     }
 }
 
-impl Message<v1::write::At> for WriteAt {}
+impl Message for WriteAt {
+    type Wire = v1::write::At;
+}
 
 impl From<WriteAt> for v1::write::At {
     fn from(at: WriteAt) -> Self {
@@ -141,7 +145,9 @@ impl TryFrom<v1::write::At> for WriteAt {
     }
 }
 
-impl Message<v1::write::Data> for WriteData {}
+impl Message for WriteData {
+    type Wire = v1::write::Data;
+}
 
 impl From<WriteData> for v1::write::Data {
     fn from(data: WriteData) -> Self {
@@ -165,7 +171,9 @@ impl TryFrom<v1::write::Data> for WriteData {
     }
 }
 
-impl Message<v1::lookup::Name> for LookupName {}
+impl Message for LookupName {
+    type Wire = v1::lookup::Name;
+}
 
 impl From<LookupName> for v1::lookup::Name {
     fn from(name: LookupName) -> Self {

@@ -195,7 +195,9 @@ impl TryFrom<v1::ToPeer> for ToPeer {
     }
 }
 
-impl Message<v1::ToPeer> for ToPeer {}
+impl Message for ToPeer {
+    type Wire = v1::ToPeer;
+}
 
 #[cfg(test)]
 mod tests {

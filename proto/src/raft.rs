@@ -40,14 +40,15 @@ impl From<Entry> for v1::RaftEntry {
 impl TryFrom<v1::RaftEntry> for Entry {
     type Error = BadMessage;
     fn try_from(wire: v1::RaftEntry) -> Result<Entry, BadMessage> {
-        let mut entry = Entry::default();
-        entry.set_entry_type(need(wire.entry_type, "entry_type")?);
-        entry.term = wire.term;
-        entry.index = wire.index;
-        entry.data = wire.data;
-        entry.context = wire.context;
-        entry.sync_log = wire.sync_log;
-        Ok(entry)
+        Ok(Entry {
+            entry_type: need(wire.entry_type, "entry_type")?,
+            term: wire.term,
+            index: wire.index,
+            data: wire.data,
+            context: wire.context,
+            sync_log: wire.sync_log,
+            ..Entry::default()
+        })
     }
 }
 
@@ -66,13 +67,14 @@ impl From<ConfState> for v1::RaftConfState {
 impl TryFrom<v1::RaftConfState> for ConfState {
     type Error = BadMessage;
     fn try_from(wire: v1::RaftConfState) -> Result<ConfState, BadMessage> {
-        let mut state = ConfState::default();
-        state.voters = nodes(wire.voters, "voters")?;
-        state.learners = nodes(wire.learners, "learners")?;
-        state.voters_outgoing = nodes(wire.voters_outgoing, "voters_outgoing")?;
-        state.learners_next = nodes(wire.learners_next, "learners_next")?;
-        state.auto_leave = wire.auto_leave;
-        Ok(state)
+        Ok(ConfState {
+            voters: nodes(wire.voters, "voters")?,
+            learners: nodes(wire.learners, "learners")?,
+            voters_outgoing: nodes(wire.voters_outgoing, "voters_outgoing")?,
+            learners_next: nodes(wire.learners_next, "learners_next")?,
+            auto_leave: wire.auto_leave,
+            ..ConfState::default()
+        })
     }
 }
 
@@ -86,11 +88,8 @@ impl TryFrom<v1::RaftSnapshotMetadata> for SnapshotMetadata {
     type Error = BadMessage;
     fn try_from(wire: v1::RaftSnapshotMetadata) -> Result<SnapshotMetadata, BadMessage> {
         let conf_state: Option<ConfState> = need(wire.conf_state, "conf_state")?;
-        let mut about = SnapshotMetadata::default();
-        about.conf_state = conf_state.into();
-        about.index = wire.index;
-        about.term = wire.term;
-        Ok(about)
+        let conf_state = conf_state.into();
+        Ok(SnapshotMetadata { conf_state, index: wire.index, term: wire.term, ..SnapshotMetadata::default() })
     }
 }
 
@@ -104,10 +103,7 @@ impl TryFrom<v1::RaftSnapshot> for Snapshot {
     type Error = BadMessage;
     fn try_from(wire: v1::RaftSnapshot) -> Result<Snapshot, BadMessage> {
         let metadata: Option<SnapshotMetadata> = need(wire.metadata, "metadata")?;
-        let mut snapshot = Snapshot::default();
-        snapshot.data = wire.data;
-        snapshot.metadata = metadata.into();
-        Ok(snapshot)
+        Ok(Snapshot { data: wire.data, metadata: metadata.into(), ..Snapshot::default() })
     }
 }
 
@@ -141,33 +137,45 @@ impl TryFrom<v1::RaftMessage> for Message {
         let snapshot: Option<Snapshot> = need(wire.snapshot, "snapshot")?;
         let from: NodeId = need(wire.from, "from")?;
         let to: NodeId = need(wire.to, "to")?;
-        let mut message = Message::default();
-        message.set_msg_type(need(wire.msg_type, "msg_type")?);
-        message.to = to.0;
-        message.from = from.0;
-        message.term = wire.term;
-        message.log_term = wire.log_term;
-        message.index = wire.index;
-        message.set_entries(entries.into());
-        message.commit = wire.commit;
-        message.commit_term = wire.commit_term;
-        message.snapshot = snapshot.into();
-        message.request_snapshot = wire.request_snapshot;
-        message.reject = wire.reject;
-        message.reject_hint = wire.reject_hint;
-        message.context = wire.context;
-        message.deprecated_priority = wire.deprecated_priority;
-        message.priority = wire.priority;
+        let message = Message {
+            msg_type: need(wire.msg_type, "msg_type")?,
+            to: to.0,
+            from: from.0,
+            term: wire.term,
+            log_term: wire.log_term,
+            index: wire.index,
+            entries: entries.into(),
+            commit: wire.commit,
+            commit_term: wire.commit_term,
+            snapshot: snapshot.into(),
+            request_snapshot: wire.request_snapshot,
+            reject: wire.reject,
+            reject_hint: wire.reject_hint,
+            context: wire.context,
+            deprecated_priority: wire.deprecated_priority,
+            priority: wire.priority,
+            ..Message::default()
+        };
         may_travel(&message)?;
         Ok(message)
     }
 }
 
-impl IsMessage<v1::RaftEntry> for Entry {}
-impl IsMessage<v1::RaftConfState> for ConfState {}
-impl IsMessage<v1::RaftSnapshotMetadata> for SnapshotMetadata {}
-impl IsMessage<v1::RaftSnapshot> for Snapshot {}
-impl IsMessage<v1::RaftMessage> for Message {}
+impl IsMessage for Entry {
+    type Wire = v1::RaftEntry;
+}
+impl IsMessage for ConfState {
+    type Wire = v1::RaftConfState;
+}
+impl IsMessage for SnapshotMetadata {
+    type Wire = v1::RaftSnapshotMetadata;
+}
+impl IsMessage for Snapshot {
+    type Wire = v1::RaftSnapshot;
+}
+impl IsMessage for Message {
+    type Wire = v1::RaftMessage;
+}
 
 fn may_travel(message: &Message) -> Result<(), BadMessage> {
     match message.msg_type {

@@ -181,5 +181,9 @@ impl TryFrom<v1::ToMount> for ToMount {
     }
 }
 
-impl Message<v1::ToNode> for ToNode {}
-impl Message<v1::ToMount> for ToMount {}
+impl Message for ToNode {
+    type Wire = v1::ToNode;
+}
+impl Message for ToMount {
+    type Wire = v1::ToMount;
+}

@@ -1,7 +1,6 @@
 //! Each bound at its edge: what just fits is accepted, what is just beyond is refused with the field's name.
 
-mod common;
-
+use crate::common;
 use baton_core::limits::*;
 use baton_core::meta::ops::*;
 use baton_core::meta::{Answer, Layout, Op, Piece, PieceSource, Query};

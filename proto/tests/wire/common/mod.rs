@@ -1,12 +1,10 @@
 //! Any legal message of the core, for the property tests.
 
-#![allow(dead_code)] // Each test binary uses its own part.
-
 mod ops;
 mod raft;
 
-pub use ops::{cred, op, own_op, query};
-pub use raft::raft_message;
+pub(crate) use ops::{cred, op, own_op, query};
+pub(crate) use raft::raft_message;
 
 use baton_core::meta::{Answer, DirEntry, Layout, Piece, PieceSource, StatFs};
 use baton_core::node::{Space, ToPeer};
@@ -18,35 +16,35 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-pub fn id() -> impl Strategy<Value = u64> {
+pub(crate) fn id() -> impl Strategy<Value = u64> {
     prop_oneof![1..10u64, 1..=u64::MAX]
 }
 
-pub fn ino() -> impl Strategy<Value = Ino> {
+pub(crate) fn ino() -> impl Strategy<Value = Ino> {
     id().prop_map(Ino)
 }
 
-pub fn node() -> impl Strategy<Value = NodeId> {
+pub(crate) fn node() -> impl Strategy<Value = NodeId> {
     id().prop_map(NodeId)
 }
 
-pub fn session() -> impl Strategy<Value = SessionId> {
+pub(crate) fn session() -> impl Strategy<Value = SessionId> {
     id().prop_map(SessionId)
 }
 
-pub fn nodes(least: usize) -> impl Strategy<Value = Vec<NodeId>> {
+pub(crate) fn nodes(least: usize) -> impl Strategy<Value = Vec<NodeId>> {
     vec(node(), least..5)
 }
 
-pub fn slice_id() -> impl Strategy<Value = SliceId> {
+pub(crate) fn slice_id() -> impl Strategy<Value = SliceId> {
     (session(), any::<u64>()).prop_map(|(session, number)| SliceId { session, number })
 }
 
-pub fn blob(least: usize, max: usize) -> impl Strategy<Value = Bytes> {
+pub(crate) fn blob(least: usize, max: usize) -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), least..=max).prop_map(Bytes::from)
 }
 
-pub fn name() -> impl Strategy<Value = Name> {
+pub(crate) fn name() -> impl Strategy<Value = Name> {
     vec(any::<u8>(), 1..=255).prop_filter_map("a name", |bytes| Name::new(&bytes).ok()).boxed().prop_union(plain_name())
 }
 
@@ -54,20 +52,20 @@ fn plain_name() -> BoxedStrategy<Name> {
     vec(b'a'..=b'z', 1..=255).prop_map(|bytes| Name::new(&bytes).unwrap()).boxed()
 }
 
-pub fn stamp() -> impl Strategy<Value = Stamp> {
+pub(crate) fn stamp() -> impl Strategy<Value = Stamp> {
     (any::<i64>(), 0..1_000_000_000u32).prop_map(|(secs, nanos)| Stamp { secs, nanos })
 }
 
-pub fn kind() -> impl Strategy<Value = Kind> {
+pub(crate) fn kind() -> impl Strategy<Value = Kind> {
     use Kind::*;
     prop::sample::select(vec![File, Directory, Symlink, Fifo, Socket, CharDevice, BlockDevice])
 }
 
-pub fn mode() -> impl Strategy<Value = u16> {
+pub(crate) fn mode() -> impl Strategy<Value = u16> {
     0..=0o7777u16
 }
 
-pub fn attr() -> impl Strategy<Value = Attr> {
+pub(crate) fn attr() -> impl Strategy<Value = Attr> {
     let who = (ino(), kind(), mode(), any::<[u32; 4]>());
     let when = (stamp(), stamp(), stamp(), stamp());
     (who, any::<[u64; 4]>(), when).prop_map(
@@ -117,7 +115,7 @@ fn piece() -> impl Strategy<Value = Piece> {
     ]
 }
 
-pub fn answer() -> impl Strategy<Value = Answer> {
+pub(crate) fn answer() -> impl Strategy<Value = Answer> {
     prop_oneof![
         Just(Answer::Done),
         attr().prop_map(Answer::Attr),
@@ -138,7 +136,7 @@ pub fn answer() -> impl Strategy<Value = Answer> {
     ]
 }
 
-pub fn reply() -> impl Strategy<Value = Reply> {
+pub(crate) fn reply() -> impl Strategy<Value = Reply> {
     prop_oneof![
         4 => answer().prop_map(Reply::Done),
         1 => prop::sample::select(Errno::ALL).prop_map(Reply::Failed),
@@ -146,7 +144,7 @@ pub fn reply() -> impl Strategy<Value = Reply> {
     ]
 }
 
-pub fn command() -> impl Strategy<Value = Command> {
+pub(crate) fn command() -> impl Strategy<Value = Command> {
     (session(), id(), any::<u64>(), cred(), op()).prop_map(|(session, number, acked, cred, op)| Command {
         session,
         number,
@@ -164,7 +162,7 @@ fn inos() -> impl Strategy<Value = Vec<Ino>> {
     vec(ino(), 0..10)
 }
 
-pub fn to_node() -> impl Strategy<Value = ToNode> {
+pub(crate) fn to_node() -> impl Strategy<Value = ToNode> {
     prop_oneof![
         (option::of(session()), client(), any::<u64>()).prop_map(|(session, client, nonce)| ToNode::Hello {
             session,
@@ -179,7 +177,7 @@ pub fn to_node() -> impl Strategy<Value = ToNode> {
     ]
 }
 
-pub fn to_mount() -> impl Strategy<Value = ToMount> {
+pub(crate) fn to_mount() -> impl Strategy<Value = ToMount> {
     prop_oneof![
         (session(), any::<u64>(), node()).prop_map(|(session, last, node)| ToMount::Welcome { session, last, node }),
         Just(ToMount::Gone),
@@ -190,7 +188,7 @@ pub fn to_mount() -> impl Strategy<Value = ToMount> {
     ]
 }
 
-pub fn to_peer() -> impl Strategy<Value = ToPeer> {
+pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
     let sessions = || vec(session(), 0..10);
     let space = any::<[u64; 2]>().prop_map(|[total, free]| Space { total, free });
     prop_oneof![
@@ -212,7 +210,7 @@ pub fn to_peer() -> impl Strategy<Value = ToPeer> {
     ]
 }
 
-pub fn peer_frame() -> impl Strategy<Value = PeerFrame> {
+pub(crate) fn peer_frame() -> impl Strategy<Value = PeerFrame> {
     let hello = (option::of(id().prop_map(ClusterId)), node(), 1..=u32::MAX)
         .prop_map(|(cluster, node, wire_version)| PeerHello { cluster, node, wire_version });
     let reason = prop::sample::select(vec![Refusal::WrongCluster, Refusal::WrongNode, Refusal::NewerVersion]);
@@ -223,11 +221,11 @@ pub fn peer_frame() -> impl Strategy<Value = PeerFrame> {
     ]
 }
 
-pub fn put_slice() -> impl Strategy<Value = PutSlice> {
+pub(crate) fn put_slice() -> impl Strategy<Value = PutSlice> {
     (slice_id(), blob(1, 500), any::<bool>()).prop_map(|(id, data, replica_only)| PutSlice { id, data, replica_only })
 }
 
-pub fn get_slice() -> impl Strategy<Value = GetSlice> {
+pub(crate) fn get_slice() -> impl Strategy<Value = GetSlice> {
     (slice_id(), 0..1000u32, 1..=4_000_000u32, nodes(0)).prop_map(|(id, at, len, nodes)| GetSlice {
         id,
         at,
@@ -236,7 +234,7 @@ pub fn get_slice() -> impl Strategy<Value = GetSlice> {
     })
 }
 
-pub fn slice_failure() -> impl Strategy<Value = SliceFailure> {
+pub(crate) fn slice_failure() -> impl Strategy<Value = SliceFailure> {
     use SliceProblem::*;
     (prop::sample::select(vec![Missing, Damaged, Full, Refused]), ".{0,50}")
         .prop_map(|(problem, detail)| SliceFailure { problem, detail })

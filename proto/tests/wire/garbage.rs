@@ -1,12 +1,12 @@
 //! Bytes that a stranger chose: they are refused, or they are a message; nothing panics.
 
-mod common;
-
+use crate::common;
 use baton_core::node::ToPeer;
 use baton_core::session::{ToMount, ToNode};
 use baton_proto::{BadMessage, GetSlice, PeerFrame, Placed, PutSlice, SliceBytes, SnapshotRequest, v1};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::Index;
 use prost::Message;
 
 /// Reads and unpacks; what is accepted is itself sendable and accepted again.
@@ -37,11 +37,13 @@ fn every_kind_survives(bytes: &[u8]) {
 }
 
 /// Changes to a valid message: bytes overwritten, then the end cut off.
-fn damage() -> impl Strategy<Value = (Vec<(prop::sample::Index, u8)>, Option<prop::sample::Index>)> {
-    (vec((any::<prop::sample::Index>(), any::<u8>()), 0..6), prop::option::weighted(0.2, any()))
+type Damage = (Vec<(Index, u8)>, Option<Index>);
+
+fn damage() -> impl Strategy<Value = Damage> {
+    (vec((any::<Index>(), any::<u8>()), 0..6), prop::option::weighted(0.2, any::<Index>()))
 }
 
-fn damaged(mut bytes: Vec<u8>, how: (Vec<(prop::sample::Index, u8)>, Option<prop::sample::Index>)) -> Vec<u8> {
+fn damaged(mut bytes: Vec<u8>, how: Damage) -> Vec<u8> {
     if bytes.is_empty() {
         return bytes;
     }

@@ -30,19 +30,24 @@ fn conf_state() -> impl Strategy<Value = ConfState> {
     })
 }
 
+fn perhaps<T: Clone + std::fmt::Debug>(
+    surely: bool,
+    what: impl Strategy<Value = T>,
+) -> impl Strategy<Value = Option<T>> {
+    (any::<bool>(), what).prop_map(move |(there, what)| (there || surely).then_some(what))
+}
+
 fn snapshot(whole: bool) -> impl Strategy<Value = Snapshot> {
-    let chance = if whole { 1.0 } else { 0.5 };
-    let about = (option::weighted(chance, conf_state()), any::<[u64; 2]>()).prop_map(|(state, [index, term])| {
-        let mut about = SnapshotMetadata::default();
-        about.conf_state = state.into();
-        (about.index, about.term) = (index, term);
-        about
+    let about = (perhaps(whole, conf_state()), any::<[u64; 2]>()).prop_map(|(state, [index, term])| SnapshotMetadata {
+        conf_state: state.into(),
+        index,
+        term,
+        ..SnapshotMetadata::default()
     });
-    (option::weighted(chance, about), blob(0, 200)).prop_map(|(about, data)| {
-        let mut snapshot = Snapshot::default();
-        snapshot.metadata = about.into();
-        snapshot.data = data;
-        snapshot
+    (perhaps(whole, about), blob(0, 200)).prop_map(|(about, data)| Snapshot {
+        metadata: about.into(),
+        data,
+        ..Snapshot::default()
     })
 }
 
@@ -110,7 +115,7 @@ fn append() -> impl Strategy<Value = Message> {
 }
 
 /// Any message that raft lets travel.
-pub fn raft_message() -> impl Strategy<Value = Message> {
+pub(crate) fn raft_message() -> impl Strategy<Value = Message> {
     let sends_state = (any_message(), snapshot(true)).prop_map(|(mut message, snapshot)| {
         message.set_msg_type(MessageType::MsgSnapshot);
         message.set_snapshot(snapshot);

@@ -6,7 +6,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-pub fn cred() -> impl Strategy<Value = Cred> {
+pub(crate) fn cred() -> impl Strategy<Value = Cred> {
     (any::<u32>(), any::<u32>(), option::of(vec(any::<u32>(), 0..20))).prop_map(|(uid, gid, groups)| Cred {
         uid,
         gid,
@@ -82,7 +82,7 @@ fn name_op() -> impl Strategy<Value = Op> {
 }
 
 /// What a mount may send.
-pub fn op() -> impl Strategy<Value = Op> {
+pub(crate) fn op() -> impl Strategy<Value = Op> {
     let alloc = select(vec![FallocateHow::Allocate, FallocateHow::PunchHole, FallocateHow::ZeroRange]);
     let xattr = select(vec![XattrHow::Either, XattrHow::Create, XattrHow::Replace]);
     prop_oneof![
@@ -102,7 +102,7 @@ pub fn op() -> impl Strategy<Value = Op> {
 }
 
 /// What only the cluster itself says.
-pub fn own_op() -> impl Strategy<Value = Op> {
+pub(crate) fn own_op() -> impl Strategy<Value = Op> {
     prop_oneof![
         ino().prop_map(|ino| Reap { ino }.into()),
         (slice_id(), nodes(0)).prop_map(|(id, nodes)| PlaceSlice { id, nodes }.into()),
@@ -112,7 +112,7 @@ pub fn own_op() -> impl Strategy<Value = Op> {
     ]
 }
 
-pub fn query() -> impl Strategy<Value = Query> {
+pub(crate) fn query() -> impl Strategy<Value = Query> {
     let entry = prop_oneof![Just(LookupName::Dot), Just(LookupName::DotDot), name().prop_map(LookupName::Name),];
     prop_oneof![
         (ino(), entry).prop_map(|(dir, name)| Lookup { dir, name }.into()),

@@ -1,9 +1,7 @@
 //! What is sent is what arrives: every message of the core, through its bytes and back.
 
-mod common;
-
+use crate::common::{self, *};
 use baton_proto::v1;
-use common::*;
 use proptest::prelude::*;
 use prost::Message;
 use std::fmt::Debug;
