@@ -1,6 +1,6 @@
-use crate::meta::{Answer, Run, Step, Store, Txn};
-use crate::types::{Cred, Ino};
-
+use crate::meta::content;
+use crate::meta::{Answer, Inode, Run, Step, Store, Txn};
+use crate::types::{Cred, Errno, Ino, Kind};
 use serde::{Deserialize, Serialize};
 
 /// Allocates a range, punches a hole into it or zeroes it.
@@ -22,7 +22,36 @@ pub enum FallocateHow {
 
 impl Step for Fallocate {
     fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, cred: &Cred) -> Run<Answer> {
-        let _ = (txn, cred);
-        Err(crate::types::Errno::ENOSYS.into())
+        let mut inode = self.target(txn)?;
+        if self.len == 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let end = content::end_of(self.offset, self.len)?;
+        match self.how {
+            FallocateHow::PunchHole if !self.keep_size => return Err(Errno::EOPNOTSUPP.into()),
+            FallocateHow::PunchHole => content::cut(txn, self.ino, &mut inode, self.offset, end)?,
+            FallocateHow::Allocate => content::allocate(txn, self.ino, &mut inode, self.offset, end)?,
+            FallocateHow::ZeroRange => content::zero(txn, self.ino, &mut inode, self.offset, end)?,
+        }
+        if !self.keep_size {
+            inode.size = inode.size.max(end);
+        }
+        inode.modified(txn.now);
+        if !cred.is_root() {
+            inode.drop_privileges();
+        }
+        let inode = txn.put_inode(self.ino, inode)?;
+        Ok(Answer::attr_of(self.ino, &inode))
+    }
+}
+
+impl Fallocate {
+    fn target<S: Store + ?Sized>(&self, txn: &Txn<'_, S>) -> Run<Inode> {
+        let inode = txn.inode(self.ino)?;
+        match inode.kind {
+            Kind::File => Ok(inode),
+            Kind::Directory => Err(Errno::EISDIR.into()),
+            _ => Err(Errno::ENODEV.into()),
+        }
     }
 }

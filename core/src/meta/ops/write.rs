@@ -1,7 +1,8 @@
+use crate::limits::INLINE_WRITE_MAX;
+use crate::meta::content;
 use crate::meta::{Answer, Run, Step, Store, Txn};
-use crate::types::{Cred, Ino, NodeId, SliceId};
+use crate::types::{Cred, Errno, Ino, NodeId, SliceId};
 use bytes::Bytes;
-
 use serde::{Deserialize, Serialize};
 
 /// Writes at an offset or at the end of the file, whatever the end is at that moment.
@@ -35,8 +36,40 @@ pub struct SliceRef {
 }
 
 impl Step for Write {
-    fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, cred: &Cred) -> Run<Answer> {
-        let _ = (txn, cred);
-        Err(crate::types::Errno::ENOSYS.into())
+    fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, _cred: &Cred) -> Run<Answer> {
+        let mut inode = txn.file(self.ino)?;
+        let len = self.data.len();
+        let offset = match self.at {
+            WriteAt::Offset(offset) => offset,
+            WriteAt::End => inode.size,
+        };
+        if len == 0 {
+            return Ok(Answer::Written { offset, attr: inode.attr(self.ino) });
+        }
+        let end = content::end_of(offset, len)?;
+        match &self.data {
+            WriteData::Inline(_) if len > INLINE_WRITE_MAX as u64 => return Err(Errno::EINVAL.into()),
+            WriteData::Inline(bytes) => content::write_inline(txn, self.ino, &mut inode, offset, bytes)?,
+            WriteData::Slice(slice) => {
+                content::check_slice(txn, slice)?;
+                content::write_slice(txn, self.ino, &mut inode, offset, slice)?;
+            }
+        }
+        inode.size = inode.size.max(end);
+        inode.modified(txn.now);
+        if self.kill_suid {
+            inode.drop_privileges();
+        }
+        let inode = txn.put_inode(self.ino, inode)?;
+        Ok(Answer::Written { offset, attr: inode.attr(self.ino) })
+    }
+}
+
+impl WriteData {
+    fn len(&self) -> u64 {
+        match self {
+            WriteData::Inline(bytes) => bytes.len() as u64,
+            WriteData::Slice(slice) => u64::from(slice.len),
+        }
     }
 }
