@@ -112,7 +112,8 @@ fn one_round(sets: &[Set], sizes: Sizes, round: usize, columns: &mut [Column]) -
     for workload in WORKLOADS {
         for (made, column) in made.iter().zip(columns.iter_mut()) {
             let result = (workload.run)(&made.place, sizes);
-            let result = result.map_err(|e| io::Error::new(e.kind(), format!("{} on {}: {e}", workload.name, column.name)))?;
+            let result =
+                result.map_err(|e| io::Error::new(e.kind(), format!("{} on {}: {e}", workload.name, column.name)))?;
             column.add(workload, result);
         }
     }

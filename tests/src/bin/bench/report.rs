@@ -97,7 +97,8 @@ fn latency_rows(text: &mut String, columns: &[Column], workload: &Workload) {
     for (name, q) in [("p50", 0.5), ("p99", 0.99)] {
         let _ = write!(text, "\n  {name:<22}{:>6}", "us");
         for column in columns {
-            let micros = column.rows.get(workload.name).map_or("-".into(), |row| format!("{:.0}", quantile(&row.micros, q)));
+            let micros =
+                column.rows.get(workload.name).map_or("-".into(), |row| format!("{:.0}", quantile(&row.micros, q)));
             let _ = write!(text, "{micros:>14}");
         }
     }
