@@ -23,7 +23,7 @@ struct Node {
     attr: FileAttr,
     data: Vec<u8>,
     /// Of a directory: what is in it. A listing's place is the position in this order.
-    entries: BTreeMap<OsString, u64>,
+    entries: BTreeMap<OsString, (u64, FileType)>,
 }
 
 struct State {
@@ -71,12 +71,12 @@ impl State {
         self.nodes.get_mut(&ino.0).ok_or(Errno::ENOENT)
     }
 
-    fn find(&mut self, dir: INodeNo, name: &OsStr) -> Outcome<u64> {
+    fn find(&mut self, dir: INodeNo, name: &OsStr) -> Outcome<(u64, FileType)> {
         self.node(dir)?.entries.get(name).copied().ok_or(Errno::ENOENT)
     }
 
     fn lookup(&mut self, dir: INodeNo, name: &OsStr) -> Outcome<FileAttr> {
-        let ino = self.find(dir, name)?;
+        let (ino, _) = self.find(dir, name)?;
         Ok(self.node(INodeNo(ino))?.attr)
     }
 
@@ -85,13 +85,13 @@ impl State {
             return Err(Errno::EEXIST);
         }
         let attr = self.add(kind, (mode & 0o7777) as u16, (request.uid(), request.gid()));
-        self.node(dir)?.entries.insert(name.into(), attr.ino.0);
+        self.node(dir)?.entries.insert(name.into(), (attr.ino.0, kind));
         Ok(attr)
     }
 
     /// The kernel has no open file of what it removes here that matters: a benchmark closes first.
     fn remove(&mut self, dir: INodeNo, name: &OsStr) -> Outcome<()> {
-        let ino = self.find(dir, name)?;
+        let (ino, _) = self.find(dir, name)?;
         if !self.node(INodeNo(ino))?.entries.is_empty() {
             return Err(Errno::ENOTEMPTY);
         }
@@ -101,14 +101,14 @@ impl State {
     }
 
     fn rename(&mut self, dir: INodeNo, name: &OsStr, new_dir: INodeNo, new_name: &OsStr) -> Outcome<()> {
-        let ino = self.find(dir, name)?;
+        let moved = self.find(dir, name)?;
         match self.find(new_dir, new_name) {
-            Ok(there) if there == ino => return Ok(()),
+            Ok(there) if there == moved => return Ok(()),
             Ok(_) => self.remove(new_dir, new_name)?,
             Err(_) => {}
         }
         self.node(dir)?.entries.remove(name);
-        self.node(new_dir)?.entries.insert(new_name.into(), ino);
+        self.node(new_dir)?.entries.insert(new_name.into(), moved);
         Ok(())
     }
 
@@ -310,9 +310,8 @@ impl Filesystem for Memfs {
             Ok(node) => &node.entries,
             Err(errno) => return reply.error(errno),
         };
-        // The kind is the kernel's to find out: looking each one up here would cost more than it saves.
-        for (at, (name, entry)) in entries.iter().enumerate().skip(offset as usize) {
-            if reply.add(INodeNo(*entry), at as u64 + 1, FileType::RegularFile, name) {
+        for (at, (name, (ino, kind))) in entries.iter().enumerate().skip(offset as usize) {
+            if reply.add(INodeNo(*ino), at as u64 + 1, *kind, name) {
                 break;
             }
         }

@@ -107,8 +107,10 @@ fn run(arguments: Arguments) -> io::Result<bool> {
 
 /// Every workload once, on every file system in turn.
 fn one_round(sets: &[Set], sizes: Sizes, round: usize, columns: &mut [Column]) -> io::Result<()> {
-    let name = format!("bench.{}.{round}", std::process::id());
-    let made: Vec<Made> = sets.iter().map(|set| Made::new(set, &name)).collect::<io::Result<_>>()?;
+    // Two names may mean one directory, so the name's number is in there as well.
+    let name = |i: usize| format!("bench.{}.{round}.{i}", std::process::id());
+    let made: Vec<Made> =
+        sets.iter().enumerate().map(|(i, set)| Made::new(set, &name(i))).collect::<io::Result<_>>()?;
     for workload in WORKLOADS {
         for (made, column) in made.iter().zip(columns.iter_mut()) {
             let result = (workload.run)(&made.place, sizes);
