@@ -27,11 +27,12 @@ pub struct MountOptions {
 
 impl MountOptions {
     fn config(&self, threads: usize) -> Config {
-        use MountOption::{Dev, FSName, NoAtime, NoDev, NoSuid, RO, RW, Subtype, Suid};
+        use MountOption::{CUSTOM, Dev, FSName, NoAtime, NoDev, NoSuid, RO, RW, Suid};
         let mut config = Config::default();
         config.mount_options = vec![
             FSName("baton".into()),
-            Subtype("baton".into()),
+            // The library keeps its own word for it from the kernel when it mounts without the helper.
+            CUSTOM("subtype=baton".into()),
             NoAtime,
             if self.read_only { RO } else { RW },
             if self.suid { Suid } else { NoSuid },
