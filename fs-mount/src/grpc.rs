@@ -17,8 +17,9 @@ use baton_proto::{
 };
 use bytes::Bytes;
 use moka::sync::Cache;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -52,6 +53,9 @@ pub struct GrpcLink {
     bulk: Mutex<Option<Channel>>,
     cache: Cache<PartKey, Bytes>,
     runtime: tokio::runtime::Handle,
+    /// Nothing more is to be said: no new stream is made.
+    closing: AtomicBool,
+    streaming: AtomicBool,
     /// Ends with the link.
     _running: Runtime,
 }
@@ -69,12 +73,25 @@ impl GrpcLink {
             bulk: Mutex::new(None),
             cache,
             runtime: running.handle().clone(),
+            closing: AtomicBool::new(false),
+            streaming: AtomicBool::new(false),
             _running: running,
         });
         client.set_link(link.clone());
         let connector = Connector { client: Arc::downgrade(client), link: Arc::downgrade(&link), options };
         link.runtime.spawn(connector.run());
         Ok(link)
+    }
+
+    /// Lets what was said reach the node, within reason, and ends.
+    pub fn close(&self) {
+        const PATIENCE: Duration = Duration::from_millis(500);
+        self.closing.store(true, Ordering::SeqCst);
+        self.set_outgoing(None); // the stream ends behind the last message; the node ends its side when it has read that
+        let started = Instant::now();
+        while self.streaming.load(Ordering::SeqCst) && started.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     fn bulk(&self) -> Option<SlicesClient<Channel>> {
@@ -226,7 +243,8 @@ impl Connector {
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                 }
             }
-            if self.client.strong_count() == 0 {
+            let closing = self.link.upgrade().is_none_or(|link| link.closing.load(Ordering::SeqCst));
+            if closing || self.client.strong_count() == 0 {
                 return;
             }
         }
@@ -246,6 +264,7 @@ impl Connector {
             mount.session(UnboundedReceiverStream::new(queued)).await.map_err(|e| e.to_string())?.into_inner();
         *link.bulk.lock().unwrap_or_else(PoisonError::into_inner) = Some(bulk);
         link.set_outgoing(Some(outgoing));
+        link.streaming.store(true, Ordering::SeqCst);
         client.drive(Input::Linked);
         tracing::info!(%address, "connected");
         let mut better = None;
@@ -271,6 +290,7 @@ impl Connector {
             }
         }
         link.set_outgoing(None);
+        link.streaming.store(false, Ordering::SeqCst);
         client.drive(Input::Unlinked);
         tracing::info!(%address, "the stream to the node ended");
         Ok(better)

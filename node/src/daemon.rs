@@ -1,24 +1,24 @@
 //! Starts a node: opens what is on its disk, and sets its one thread going.
 
+use crate::Clock;
 use crate::config::NodeConfig;
 use crate::disk::{Disk, STATE_CACHE_BYTES, StateSlot};
 use crate::handle::{Event, NodeHandle};
+use crate::peers::Peers;
 use crate::peers::grpc::{GrpcPeers, Identity};
 use crate::peers::local::{LocalNet, LocalNode, LocalPeers};
-use crate::peers::Peers;
 use crate::repair::Repair;
 use crate::runner::{Runner, Stopped};
 use crate::service::{About, AdminService, MountService, PeersService, Services, SlicesService};
 use crate::slices::Slices;
 use crate::storage::{DataFolder, FolderError, RaftLog, SliceError, SliceStore, State, StorageError};
-use crate::Clock;
 use baton_core::node::{Config, NodeMachine, Recovered};
 use baton_core::types::{ClusterId, NodeId};
 use std::collections::{BTreeMap, hash_map::RandomState};
 use std::hash::{BuildHasher, Hasher};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
@@ -47,7 +47,9 @@ pub enum NodeError {
 
 fn hint(error: &std::io::Error) -> &'static str {
     match error.kind() {
-        std::io::ErrorKind::AddrInUse => ". Another process listens there: stop it, or choose another port with --listen",
+        std::io::ErrorKind::AddrInUse => {
+            ". Another process listens there: stop it, or choose another port with --listen"
+        }
         std::io::ErrorKind::AddrNotAvailable => ". That is no address of this machine",
         std::io::ErrorKind::PermissionDenied => ". Ports below 1024 need root",
         _ => "",
@@ -170,9 +172,7 @@ fn open(config: &NodeConfig) -> Result<Opened, NodeError> {
     Ok(Opened { folder, log, recovered, state, slices })
 }
 
-fn open_log_and_state(
-    folder: &DataFolder,
-) -> Result<(RaftLog, crate::storage::Recovered, State), StorageError> {
+fn open_log_and_state(folder: &DataFolder) -> Result<(RaftLog, crate::storage::Recovered, State), StorageError> {
     let (log, recovered) = RaftLog::open(&folder.log())?;
     let state = State::open(&folder.state(), STATE_CACHE_BYTES)?;
     Ok((log, recovered, state))
@@ -224,14 +224,8 @@ fn assemble(
         clock.now(),
     )
     .map_err(NodeError::State)?;
-    let slices = Arc::new(Slices {
-        me: config.id,
-        nodes,
-        store,
-        peers: peers.clone(),
-        bulk,
-        space: Default::default(),
-    });
+    let slices =
+        Arc::new(Slices { me: config.id, nodes, store, peers: peers.clone(), bulk, space: Default::default() });
     let handle = NodeHandle {
         id: config.id,
         events: events.clone(),
@@ -278,8 +272,7 @@ async fn serve(
     };
     let (stop_serving, stopped) = oneshot::channel();
     tokio::spawn(services.serve(listener, stopped));
-    let repair =
-        Repair { slices: handle.slices.clone(), reader: handle.reader.clone(), events: handle.events.clone() };
+    let repair = Repair { slices: handle.slices.clone(), reader: handle.reader.clone(), events: handle.events.clone() };
     tokio::spawn(repair.run());
     let _gone = ready.send(handle);
     let outcome = runner.run().await;

@@ -2,7 +2,7 @@
 
 use crate::handle::{Event, Events};
 use crate::storage::raft_log::LogWrite as DiskWrite;
-use crate::storage::state::Part;
+use crate::storage::state::snapshot::Part;
 use crate::storage::{Mark, RaftLog, State, StorageError};
 use baton_core::meta::{Fault, Key, Store, Value};
 use baton_core::node::{Changes, Input, LogWrite};
@@ -48,7 +48,10 @@ impl Store for StateSlot {
 }
 
 enum StoreJob {
-    Apply { to: Mark, changes: Changes },
+    Apply {
+        to: Mark,
+        changes: Changes,
+    },
     Compact(Mark),
     /// A whole state from another node, part by part.
     Import(Receiver<Result<Part, String>>),
@@ -72,9 +75,8 @@ impl Disk {
         let log_busy = Arc::new(AtomicUsize::new(0));
         let log_thread = LogThread { log: log.clone(), busy: log_busy.clone(), events: events.clone() };
         let store_thread = StoreThread { log: log.clone(), state, state_path, events, dirty: 0, since: None };
-        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.into()).spawn(work)
-        };
+        let spawn =
+            |name: &str, work: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name.into()).spawn(work);
         let threads = [
             spawn("baton-log", Box::new(move || log_thread.run(&log_queue))),
             spawn("baton-store", Box::new(move || store_thread.run(&store_queue))),
@@ -214,7 +216,7 @@ impl StoreThread {
     }
 
     fn import(&mut self, parts: &Receiver<Result<Part, String>>) -> Result<Mark, String> {
-        let mut import = crate::storage::state::Import::begin(&self.state_path).map_err(|e| e.to_string())?;
+        let mut import = crate::storage::state::snapshot::Import::begin(&self.state_path).map_err(|e| e.to_string())?;
         for part in parts.iter() {
             let part = part?;
             if let Part::Start { applied, .. } = &part

@@ -13,8 +13,8 @@
 //!
 //! One thread and one single-threaded runtime a node: waking another core is half of every round trip on small machines.
 
-pub mod config;
 mod clock;
+pub mod config;
 mod daemon;
 mod disk;
 mod handle;

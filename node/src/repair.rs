@@ -41,7 +41,8 @@ impl Repair {
         let mut from = first();
         let mut copied = 0;
         loop {
-            let step = self.reader.with_state(|state| state.range(&Key::Slice(from), &Key::Session(SessionId(0)), STEP));
+            let step =
+                self.reader.with_state(|state| state.range(&Key::Slice(from), &Key::Session(SessionId(0)), STEP));
             let Ok(step) = step else { return };
             let Some(last) = step.last().and_then(|(key, _)| slice_of(key)) else { break };
             copied += self.mend(step).await;

@@ -153,7 +153,9 @@ impl Slices {
                 store.put(id, &data)
             });
             match mended.await {
-                Ok(Ok(())) => tracing::warn!(slice = %id, %from, "a damaged slice was replaced from another node's copy"),
+                Ok(Ok(())) => {
+                    tracing::warn!(slice = %id, %from, "a damaged slice was replaced from another node's copy")
+                }
                 Ok(Err(error)) => tracing::error!(slice = %id, "a damaged slice could not be replaced: {error}"),
                 Err(_) => {}
             }

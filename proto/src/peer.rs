@@ -4,7 +4,9 @@ use crate::WIRE_VERSION;
 use crate::bad::{BadMessage, Why};
 use crate::field::{Field, Message, at_least, enums, messages, need};
 use crate::session::{read_client, read_commands, read_question, wire_commands, wire_question, wire_who_holds};
+use crate::v1::to_peer::propose::Is as Housekeeping;
 use crate::v1::{self, to_peer};
+use baton_core::meta::Op;
 use baton_core::node::{Space, ToPeer};
 use baton_core::types::{ClusterId, NodeId, SessionId};
 
@@ -129,8 +131,10 @@ impl From<ToPeer> for v1::ToPeer {
         use to_peer::Is;
         let is = match message {
             ToPeer::Raft(raft) => Is::Raft((*raft).into()),
-            ToPeer::Beat { term, sent } => Is::Beat(to_peer::Clock { term, sent }),
-            ToPeer::Promise { term, sent } => Is::Promise(to_peer::Clock { term, sent }),
+            ToPeer::Hello { fresh, member, reply } => Is::Joining(to_peer::Joining { fresh, member, reply }),
+            ToPeer::Beat { term, sent, commit } => Is::Beat(to_peer::Clock { term, sent, commit }),
+            ToPeer::Promise { term, sent } => Is::Promise(to_peer::Clock { term, sent, commit: 0 }),
+            ToPeer::Propose(op) => Is::Propose(to_peer::Propose { is: wire_housekeeping(op) }),
             ToPeer::Commands(commands) => Is::Commands(wire_commands(commands)),
             ToPeer::OpenSession { client, nonce } => Is::OpenSession(to_peer::OpenSession { client, nonce }),
             ToPeer::EndSession(session) => Is::EndSession(session.into_wire()),
@@ -163,7 +167,14 @@ impl TryFrom<v1::ToPeer> for ToPeer {
         use to_peer::Is;
         Ok(match message.is.ok_or(Why::Missing.at(""))? {
             Is::Raft(raft) => ToPeer::Raft(Box::new(need(Some(raft), "raft")?)),
-            Is::Beat(clock) => ToPeer::Beat { term: clock.term, sent: clock.sent },
+            Is::Joining(joining) => {
+                ToPeer::Hello { fresh: joining.fresh, member: joining.member, reply: joining.reply }
+            }
+            Is::Propose(propose) => ToPeer::Propose(match propose.is.ok_or(Why::Missing.at("propose"))? {
+                Housekeeping::PlaceSlice(place) => Op::PlaceSlice(need(Some(place), "propose")?),
+                Housekeeping::Merge(merge) => Op::Merge(need(Some(merge), "propose")?),
+            }),
+            Is::Beat(clock) => ToPeer::Beat { term: clock.term, sent: clock.sent, commit: clock.commit },
             Is::Promise(clock) => ToPeer::Promise { term: clock.term, sent: clock.sent },
             Is::Commands(commands) => ToPeer::Commands(read_commands(commands)?),
             Is::OpenSession(open) => ToPeer::OpenSession { client: read_client(open.client)?, nonce: open.nonce },
@@ -192,6 +203,15 @@ impl TryFrom<v1::ToPeer> for ToPeer {
                 inos: need(holds.inos, "holds.inos")?,
             },
         })
+    }
+}
+
+/// The operations that a node may propose for itself; nothing else is ever sent so.
+fn wire_housekeeping(op: Op) -> Option<Housekeeping> {
+    match op {
+        Op::PlaceSlice(place) => Some(Housekeeping::PlaceSlice(place.into())),
+        Op::Merge(merge) => Some(Housekeeping::Merge(merge.into())),
+        _ => None,
     }
 }
 

@@ -82,7 +82,7 @@ pub enum Problem {
 }
 
 /// Verifies the invariants that [`crate::meta`] names. Fails only where the store cannot answer.
-pub fn check<S: Store>(store: &S) -> Run<Report> {
+pub fn check<S: Store + ?Sized>(store: &S) -> Run<Report> {
     let mut walk = Walk::new(store);
     let end = Key::Session(SessionId(u64::MAX));
     let mut from = Key::Volume;
@@ -122,7 +122,7 @@ struct SliceUse {
     used: u64,
 }
 
-struct Walk<'s, S: Store> {
+struct Walk<'s, S: Store + ?Sized> {
     txn: Txn<'s, S>,
     volume: Option<Volume>,
     inodes: BTreeMap<Ino, Seen>,
@@ -132,7 +132,7 @@ struct Walk<'s, S: Store> {
     report: Report,
 }
 
-impl<'s, S: Store> Walk<'s, S> {
+impl<'s, S: Store + ?Sized> Walk<'s, S> {
     fn new(store: &'s S) -> Self {
         Walk {
             txn: Txn::new(store, Stamp::default()),

@@ -280,6 +280,10 @@ impl NodeMachine {
         Reader(self.shared.clone())
     }
 
+    pub fn leads(&self) -> bool {
+        self.is_leader()
+    }
+
     fn send(&mut self, to: NodeId, message: ToPeer) {
         self.out.push(Output::Peer { to, message });
     }

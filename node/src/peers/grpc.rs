@@ -3,7 +3,7 @@
 
 use super::{Later, Peers};
 use crate::handle::{Event, Events};
-use crate::storage::state::Part;
+use crate::storage::state::snapshot::Part;
 use baton_core::mount::{SliceFault, SlicePart};
 use baton_core::node::{Input, ToPeer};
 use baton_core::types::{ClusterId, NodeId, SliceId};

@@ -5,7 +5,7 @@ use crate::disk::StateSlot;
 use crate::handle::{Event, Events};
 use crate::slices;
 use crate::storage::SliceStore;
-use crate::storage::state::Part;
+use crate::storage::state::snapshot::Part;
 use baton_core::mount::{SliceFault, SlicePart};
 use baton_core::node::{Input, ToPeer};
 use baton_core::types::{NodeId, SliceId};

@@ -3,7 +3,7 @@
 pub(crate) mod grpc;
 pub mod local;
 
-use crate::storage::state::Part;
+use crate::storage::state::snapshot::Part;
 use baton_core::mount::{SliceFault, SlicePart};
 use baton_core::node::ToPeer;
 use baton_core::types::{NodeId, SliceId};

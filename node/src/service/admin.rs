@@ -34,7 +34,7 @@ impl Admin for AdminService {
     async fn check(&self, _: Request<v1::CheckRequest>) -> Result<Response<v1::CheckReply>, Status> {
         let node = self.node.clone();
         let checked = tokio::task::spawn_blocking(move || {
-            let report = node.reader().with_state(check::check);
+            let report = node.reader().with_state(|state| check::check(state));
             (report, node.slices().store.stats())
         });
         let (report, slices) = checked.await.map_err(|e| Status::internal(e.to_string()))?;
@@ -108,7 +108,8 @@ fn health(status: &NodeStatus, nodes: &[v1::NodeStatus]) -> Vec<String> {
         let names: Vec<String> = status.waiting_for.iter().map(ToString::to_string).collect();
         lines.push(format!("waiting to hear from node {} to form the cluster", names.join(", ")));
     } else if status.leader.is_none() {
-        lines.push("no leader: a majority of the voting nodes cannot be reached; nothing can be read or written".into());
+        lines
+            .push("no leader: a majority of the voting nodes cannot be reached; nothing can be read or written".into());
     }
     let leads = status.leader == Some(status.node);
     for node in nodes {

@@ -17,10 +17,7 @@ type Outgoing = mpsc::UnboundedSender<Result<v1::ToMount, Status>>;
 impl Mount for MountService {
     type SessionStream = UnboundedReceiverStream<Result<v1::ToMount, Status>>;
 
-    async fn session(
-        &self,
-        request: Request<Streaming<v1::ToNode>>,
-    ) -> Result<Response<Self::SessionStream>, Status> {
+    async fn session(&self, request: Request<Streaming<v1::ToNode>>) -> Result<Response<Self::SessionStream>, Status> {
         let (outgoing, stream) = mpsc::unbounded_channel();
         tokio::spawn(listen(self.node.clone(), request.into_inner(), outgoing));
         Ok(Response::new(UnboundedReceiverStream::new(stream)))

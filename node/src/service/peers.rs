@@ -49,10 +49,7 @@ impl Peers for PeersService {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
-    async fn snapshot(
-        &self,
-        request: Request<v1::SnapshotRequest>,
-    ) -> Result<Response<Self::SnapshotStream>, Status> {
+    async fn snapshot(&self, request: Request<v1::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
         let request = SnapshotRequest::try_from(request.into_inner())?;
         if !self.nodes.contains(&request.node) {
             return Err(Status::permission_denied(format!("node {} is not in the list of peers", request.node)));

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 const FORMAT: u64 = 1;
 const IDENTITY: &str = "baton.toml";
 const LOCK: &str = "lock";
+/// Stands in the folder when the node that stopped last found its state damaged.
+const REBUILD: &str = "rebuild";
 /// What may stand in a folder that has no identity yet: what a first start that was cut short left, and what `mkfs` puts at
 /// the top of a disk of its own.
 const HARMLESS: [&str; 3] = [LOCK, "baton.toml.new", "lost+found"];
@@ -67,6 +69,9 @@ struct Identity {
     /// In hex: TOML's numbers end at 63 bits.
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<String>,
+    /// Whether this node votes. A folder that lost its log or its state does not, until the others have filled it again.
+    #[serde(default)]
+    member: bool,
 }
 
 /// A node's folder, locked for as long as this lives.
@@ -75,6 +80,7 @@ pub struct DataFolder {
     path: PathBuf,
     node: NodeId,
     cluster: Option<ClusterId>,
+    member: bool,
     _lock: File,
 }
 
@@ -84,14 +90,14 @@ impl DataFolder {
         create(path)?;
         refuse_strangers(path)?;
         let lock = lock(path)?;
-        let cluster = match read_identity(path)? {
-            Some(found) => check(&found, path, node)?,
+        let (cluster, member) = match read_identity(path)? {
+            Some(found) => (check(&found, path, node)?, found.member),
             None => {
-                write_identity(path, &Identity { format: FORMAT, node: node.0, cluster: None })?;
-                None
+                write_identity(path, &Identity { format: FORMAT, node: node.0, cluster: None, member: false })?;
+                (None, false)
             }
         };
-        Ok(DataFolder { path: path.to_owned(), node, cluster, _lock: lock })
+        Ok(DataFolder { path: path.to_owned(), node, cluster, member, _lock: lock })
     }
 
     pub fn node(&self) -> NodeId {
@@ -110,13 +116,58 @@ impl DataFolder {
             Some(found) => {
                 Err(FolderError::AnotherCluster { path: self.path.clone(), asked: hex(id), found: hex(found) })
             }
-            None => {
-                let identity = Identity { format: FORMAT, node: self.node.0, cluster: Some(hex(id)) };
-                write_identity(&self.path, &identity)?;
-                self.cluster = Some(id);
-                Ok(())
-            }
+            None => self.write(Some(id), self.member),
         }
+    }
+
+    /// Whether this node votes.
+    pub fn is_member(&self) -> bool {
+        self.member
+    }
+
+    /// From here on this node votes. Durable when it returns.
+    pub fn set_member(&mut self) -> Result<(), FolderError> {
+        self.write(self.cluster, true)
+    }
+
+    /// Leaves word for the next start that the state was found damaged.
+    pub fn ask_for_rebuild(&self) -> Result<(), FolderError> {
+        let path = self.path.join(REBUILD);
+        File::create(&path).and_then(|file| file.sync_all()).map_err(FolderError::io("write", &path))
+    }
+
+    pub fn wants_rebuild(&self) -> bool {
+        self.path.join(REBUILD).exists()
+    }
+
+    /// Moves the log and the state out of the way, for whoever wants to look at them: this node is one that lost its disk
+    /// now, and no longer votes. The slices stay; each carries its own checksums. Answers where the rest went.
+    pub fn set_aside(&mut self) -> Result<PathBuf, FolderError> {
+        self.write(self.cluster, false)?;
+        let free = |number: &u32| !self.path.join(format!("damaged-{number}")).exists();
+        let number = (1..=u32::MAX).find(free).unwrap_or(u32::MAX);
+        let aside = self.path.join(format!("damaged-{number}"));
+        let move_away = || -> io::Result<()> {
+            fs::create_dir(&aside)?;
+            for path in [self.log(), self.state()] {
+                if let (true, Some(name)) = (path.exists(), path.file_name()) {
+                    fs::rename(&path, aside.join(name))?;
+                }
+            }
+            match fs::remove_file(self.path.join(REBUILD)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => sync_folder(&self.path),
+            }
+        };
+        move_away().map_err(FolderError::io("move the damaged files to", &aside))?;
+        Ok(aside)
+    }
+
+    fn write(&mut self, cluster: Option<ClusterId>, member: bool) -> Result<(), FolderError> {
+        write_identity(&self.path, &Identity { format: FORMAT, node: self.node.0, cluster: cluster.map(hex), member })?;
+        self.cluster = cluster;
+        self.member = member;
+        Ok(())
     }
 
     pub fn path(&self) -> &Path {

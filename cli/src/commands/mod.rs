@@ -1,0 +1,46 @@
+pub mod fsck;
+pub mod mount;
+pub mod node;
+pub mod status;
+pub mod up;
+
+use crate::failure::Failure;
+use baton_proto::v1::admin_client::AdminClient;
+use std::time::Duration;
+use tonic::transport::{Channel, Endpoint};
+
+/// The first node that answers.
+async fn admin(addresses: &[String]) -> Result<AdminClient<Channel>, Failure> {
+    let mut whys = Vec::new();
+    for address in addresses {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|_| Failure::Usage(format!("{address} is no address; expected HOST:PORT")))?
+            .connect_timeout(Duration::from_secs(2))
+            .timeout(Duration::from_secs(60));
+        match endpoint.connect().await {
+            Ok(channel) => return Ok(AdminClient::new(channel)),
+            Err(error) => whys.push(format!("{address} ({})", innermost(&error))),
+        }
+    }
+    Err(Failure::Unreachable(whys.join(", ")))
+}
+
+/// What stands around the innermost reason says only that it failed.
+fn innermost(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), innermost)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::io("start"))
+}
+
+/// The threads that handle slices, shared by all nodes and mounts of a process.
+fn bulk_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(32)
+        .thread_name("baton-bulk")
+        .enable_all()
+        .build()
+        .map_err(Failure::io("start the threads for file data"))
+}

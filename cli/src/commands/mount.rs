@@ -1,0 +1,99 @@
+use crate::failure::Failure;
+use crate::{background, names, signals};
+use baton_fs_mount::fuse::{self, MountOptions};
+use baton_fs_mount::{Calls, Client, ClientOptions, GrpcLink, GrpcOptions};
+use clap::Args;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+/// Threads that read the kernel's requests: more than cores, because a thread is busy while it answers.
+pub const FUSE_THREADS: usize = 4;
+const CACHE_BYTES: u64 = 128 << 20;
+/// How long a first answer may take before the mount is given up.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Mount the cluster's tree at a directory
+///
+/// Any node's address will do; with several, another one is used when one cannot be reached. `umount DIR`, Ctrl-C or SIGTERM
+/// ends it.
+#[derive(Args)]
+pub struct Mount {
+    /// Nodes of the cluster: HOST:PORT[,HOST:PORT...]
+    #[arg(value_name = "ADDR[,ADDR...]")]
+    addresses: String,
+    /// An empty directory
+    mountpoint: PathBuf,
+    /// Mount options, separated by commas: allow_other, nonempty, ro, suid, dev
+    #[arg(short = 'o', value_name = "OPTIONS", value_delimiter = ',')]
+    options: Vec<String>,
+    /// Return as soon as the mount is ready, and leave it running
+    #[arg(long)]
+    background: bool,
+}
+
+impl Mount {
+    pub fn run(self) -> Result<(), Failure> {
+        let addresses = names::addresses(&self.addresses)?;
+        let options = parse_options(&self.options)?;
+        if self.background && !background::is_child() {
+            return background::start();
+        }
+        let client = Client::new(ClientOptions { client: names::client(&self.mountpoint) });
+        let grpc = GrpcOptions { addresses: addresses.clone(), cache_bytes: CACHE_BYTES };
+        let link = GrpcLink::start(&client, grpc).map_err(Failure::io("start the connection's thread"))?;
+        // What is wrong with the mount point is told before anybody waits for a node.
+        let mounted = Arc::new(fuse::mount(Arc::new(Calls(client.clone())), &self.mountpoint, &options, FUSE_THREADS)?);
+        if !client.wait_ready(PATIENCE) {
+            let _anyway = mounted.detach();
+            let why = format!("nothing answered at {} for {} s", addresses.join(", "), PATIENCE.as_secs());
+            return Err(Failure::Unreachable(why));
+        }
+        println!("ready");
+        serve(&mounted)?;
+        client.say_goodbye();
+        link.close();
+        Ok(())
+    }
+}
+
+/// Waits until the mount is gone: unmounted by somebody, or because of a signal.
+fn serve(mounted: &Arc<fuse::Mounted>) -> Result<(), Failure> {
+    let (tell, told) = channel();
+    signals::watch(tell.clone(), false)?;
+    let watched = mounted.clone();
+    std::thread::spawn(move || {
+        let _ended = watched.join();
+        let _gone = tell.send(true);
+    });
+    if let Ok(over) = told.recv()
+        && !over
+        && let Err(error) = mounted.unmount()
+    {
+        eprintln!("baton: {error}; programs that still have files open there keep them until they close them");
+        mounted.detach()?;
+    }
+    Ok(())
+}
+
+pub fn parse_options(options: &[String]) -> Result<MountOptions, Failure> {
+    let mut parsed = MountOptions::default();
+    for option in options.iter().map(|o| o.trim()).filter(|o| !o.is_empty()) {
+        match option {
+            "allow_other" => parsed.allow_other = true,
+            "nonempty" => parsed.nonempty = true,
+            "ro" => parsed.read_only = true,
+            "rw" => parsed.read_only = false,
+            "suid" => parsed.suid = true,
+            "nosuid" => parsed.suid = false,
+            "dev" => parsed.dev = true,
+            "nodev" => parsed.dev = false,
+            other => {
+                let known = "allow_other, nonempty, ro, rw, suid, nosuid, dev, nodev";
+                return Err(Failure::Usage(format!("-o {other} is not known; there are {known}")));
+            }
+        }
+    }
+    Ok(parsed)
+}

@@ -1,0 +1,142 @@
+use super::{admin, runtime};
+use crate::failure::Failure;
+use crate::names;
+use baton_proto::v1::{NodeStatus, Role, StatusReply, StatusRequest};
+use clap::Args;
+use serde_json::json;
+use std::time::Duration;
+
+/// Show the nodes, who leads, how far each is, their room, and the mounts
+#[derive(Args)]
+pub struct Status {
+    /// Nodes of the cluster: HOST:PORT[,HOST:PORT...]; the leader is asked where it can be reached
+    #[arg(value_name = "ADDR[,ADDR...]")]
+    addresses: String,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    pub fn run(self) -> Result<(), Failure> {
+        let addresses = names::addresses(&self.addresses)?;
+        let status = runtime()?.block_on(ask(&addresses))?;
+        if self.json {
+            println!("{}", as_json(&status));
+        } else {
+            print(&status);
+        }
+        match status.leader {
+            Some(_) => Ok(()),
+            None => Err(Failure::Unhealthy("the cluster has no leader".into())),
+        }
+    }
+}
+
+/// The leader knows most: its word is preferred to that of whoever answered first.
+async fn ask(addresses: &[String]) -> Result<StatusReply, Failure> {
+    let status = |mut client: baton_proto::v1::admin_client::AdminClient<_>| async move {
+        let reply = client.status(StatusRequest {}).await;
+        reply.map(|reply| reply.into_inner()).map_err(|status| Failure::Unreachable(status.message().to_owned()))
+    };
+    let first = status(admin(addresses).await?).await?;
+    let leader = first.nodes.iter().find(|node| Some(node.id) == first.leader && node.id != first.node);
+    let Some(leader) = leader.map(|node| node.address.clone()) else { return Ok(first) };
+    match admin(&[leader]).await {
+        Ok(client) => Ok(status(client).await.unwrap_or(first)),
+        Err(_) => Ok(first),
+    }
+}
+
+fn role(node: &NodeStatus) -> &'static str {
+    match node.role() {
+        Role::Leader => "leader",
+        Role::Voter => "voter",
+        Role::Learner => "learner",
+        Role::Unspecified => "?",
+    }
+}
+
+fn as_json(status: &StatusReply) -> serde_json::Value {
+    let nodes: Vec<_> = status
+        .nodes
+        .iter()
+        .map(|n| {
+            json!({
+                "id": n.id, "address": n.address, "role": role(n), "reachable": n.reachable, "applied": n.applied,
+                "lag": n.lag, "disk_total": n.disk_total, "disk_free": n.disk_free, "slices": n.slices,
+                "slice_bytes": n.slice_bytes,
+            })
+        })
+        .collect();
+    let mounts: Vec<_> = status
+        .mounts
+        .iter()
+        .map(|m| json!({ "session": m.session, "client": m.client, "node": m.node, "since": m.since }))
+        .collect();
+    json!({
+        "cluster": status.cluster.map(|c| format!("{c:016x}")), "node": status.node, "version": status.version,
+        "uptime_ms": status.uptime_ms, "leader": status.leader, "term": status.term, "inodes": status.inodes,
+        "allocated": status.allocated, "nodes": nodes, "mounts": mounts, "health": status.health,
+    })
+}
+
+fn print(status: &StatusReply) {
+    let cluster = status.cluster.map_or("not formed yet".into(), |c| format!("{c:016x}"));
+    let leader = status.leader.map_or("none".into(), |l| format!("node {l}"));
+    let uptime = Duration::from_millis(status.uptime_ms).as_secs();
+    println!("cluster {cluster}   leader {leader}   term {}   baton {}", status.term, status.version);
+    println!(
+        "{} objects, {} of file data   node {} up {}:{:02}:{:02}\n",
+        status.inodes,
+        size(status.allocated),
+        status.node,
+        uptime / 3600,
+        uptime / 60 % 60,
+        uptime % 60
+    );
+    println!(
+        "{:>5}  {:<8} {:<24} {:>10} {:>8} {:>10} {:>10}",
+        "NODE", "ROLE", "ADDRESS", "APPLIED", "LAG", "FREE", "DISK"
+    );
+    for node in &status.nodes {
+        let gone = if node.reachable { "" } else { "  unreachable" };
+        println!(
+            "{:>5}  {:<8} {:<24} {:>10} {:>8} {:>10} {:>10}{gone}",
+            node.id,
+            role(node),
+            node.address,
+            node.applied,
+            node.lag,
+            size(node.disk_free),
+            size(node.disk_total),
+        );
+    }
+    if !status.mounts.is_empty() {
+        println!("\n{:>9}  MOUNT", "SESSION");
+    }
+    for mount in &status.mounts {
+        println!("{:>9}  {}", mount.session, mount.client);
+    }
+    if !status.health.is_empty() {
+        println!();
+    }
+    for line in &status.health {
+        println!("! {line}");
+    }
+}
+
+/// Bytes for people.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
