@@ -1,0 +1,63 @@
+//! The `baton` command: one file a subcommand, all of them small. What goes wrong is one line on standard error that says
+//! what was tried, why it failed and what to do; the exit codes stand in `--help`.
+
+mod background;
+mod commands;
+mod failure;
+mod local_link;
+mod names;
+mod signals;
+
+use clap::{Parser, Subcommand};
+use commands::{fsck, mount, node, status, up};
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+#[derive(Parser)]
+#[command(
+    name = "baton",
+    version,
+    about = "A distributed POSIX file system: one binary, no database, no object store",
+    long_about = "Baton is a distributed POSIX file system. Mount a folder on several machines, and every program on each of \
+                  them sees one tree.\n\nTo try it on one machine:\n\n    baton up ~/baton\n\nOn three machines, the same \
+                  line on each but for the number:\n\n    baton node --id 1 --listen 0.0.0.0:7400 --data /var/lib/baton \\\n        \
+                  --peers 1=10.0.0.1:7400,2=10.0.0.2:7400,3=10.0.0.3:7400\n\nand wherever it is wanted:\n\n    baton mount \
+                  10.0.0.1:7400,10.0.0.2:7400,10.0.0.3:7400 /mnt/baton",
+    after_help = "Exit codes: 0 done; 1 it failed, as said on standard error; 2 the command line is wrong; 3 no node could be \
+                  reached; 4 something is wrong in the cluster (status, fsck).\n\nBATON_LOG sets what is logged to standard \
+                  error: error, warn (default), info, debug, trace, or by part, as in info,baton_node=debug."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Up(up::Up),
+    Node(node::Node),
+    Mount(mount::Mount),
+    Status(status::Status),
+    Fsck(fsck::Fsck),
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("BATON_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let outcome = match cli.command {
+        Command::Up(up) => up.run(),
+        Command::Node(node) => node.run(),
+        Command::Mount(mount) => mount.run(),
+        Command::Status(status) => status.run(),
+        Command::Fsck(fsck) => fsck.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("baton: {failure}");
+            failure.code()
+        }
+    }
+}
