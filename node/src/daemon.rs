@@ -240,6 +240,7 @@ fn assemble(
         machine,
         events: queued,
         disk,
+        sends_at_once: net.is_some(),
         peers,
         slices,
         conns: BTreeMap::new(),
