@@ -5,8 +5,8 @@
 //! (commands) leaves under the mutex, everything else after it.
 
 use crate::fuse::{Caller, OnDone, Who, groups_of};
-use crate::link::Link;
-use baton_core::mount::{Call, CallId, Config, Done, Input, MountMachine, Output};
+use crate::link::{Link, OnParts, OnPlaced};
+use baton_core::mount::{Call, CallId, Config, Done, Input, MountMachine, Output, SliceFault};
 use baton_core::session::{ToMount, ToNode};
 use baton_core::types::{Errno, SessionId};
 use std::collections::{HashMap, VecDeque};
@@ -163,16 +163,18 @@ impl Client {
             Output::Tell(message) => self.tell(message),
             Output::Put { call, id, data } => {
                 let client = self.clone();
-                let done = Box::new(move |outcome| client.drive(Input::Put { call, outcome }));
-                if let Some(link) = self.link.get() {
-                    link.put(id, data, done);
+                let done: OnPlaced = Box::new(move |outcome| client.drive(Input::Put { call, outcome }));
+                match self.link.get() {
+                    Some(link) => link.put(id, data, done),
+                    None => done(Err(SliceFault::Unreachable)),
                 }
             }
             Output::Get { call, parts } => {
                 let client = self.clone();
-                let done = Box::new(move |outcome| client.drive(Input::Got { call, outcome }));
-                if let Some(link) = self.link.get() {
-                    link.get(parts, done);
+                let done: OnParts = Box::new(move |outcome| client.drive(Input::Got { call, outcome }));
+                match self.link.get() {
+                    Some(link) => link.get(parts, done),
+                    None => done(Err(SliceFault::Unreachable)),
                 }
             }
             Output::Groups { call } => {

@@ -58,8 +58,17 @@ fn the_core_depends_on_nothing_impure() {
 #[test]
 fn the_core_touches_no_clock_disk_socket_thread_or_chance() {
     let impure = [
-        "std::time::", "std::thread", "std::net", "std::fs", "std::process", "std::env", "std::io", "RandomState", "HashMap",
-        "HashSet", "thread_rng",
+        "std::time::",
+        "std::thread",
+        "std::net",
+        "std::fs",
+        "std::process",
+        "std::env",
+        "std::io",
+        "RandomState",
+        "HashMap",
+        "HashSet",
+        "thread_rng",
     ];
     let mut files = Vec::new();
     sources(&root().join("core/src"), &mut files);
@@ -91,7 +100,9 @@ fn the_cores_folders_know_only_those_before_them() {
             for used in text.split("crate::").skip(1) {
                 let name: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 assert!(
-                    name.is_empty() || allowed.contains(&name.as_str()) || !root().join("core/src").join(&name).is_dir(),
+                    name.is_empty()
+                        || allowed.contains(&name.as_str())
+                        || !root().join("core/src").join(&name).is_dir(),
                     "{} uses {name}",
                     file.display()
                 );

@@ -23,7 +23,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 /// Streams that one connection may have open: a mount needs one, and one for each slice under way.
-const STREAMS_MAX: u32 = 256;
+const STREAMS_MAX: u32 = 64;
 const HEADERS_MAX: u32 = 16 * 1024;
 /// Bytes on the way in one direction of a connection, and of a stream.
 const WINDOW: u32 = 8 << 20;
