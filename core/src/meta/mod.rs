@@ -14,7 +14,9 @@
 //! Invariants, which [`check`] verifies over a whole store:
 //! * an inode's `nlink` is the number of entries that name it (a directory: 2 and one for each directory in it);
 //! * `Entry` and `Listing` are two views of one fact and change together;
-//! * extents of a file do not overlap, none is empty, inline ones do not cross an `INLINE_PIECE`;
+//! * extents of a file do not overlap, none is empty, inline ones do not cross an `INLINE_PIECE`, and beyond the file's
+//!   length there are only allocated zeros;
+//! * an inode's `allocated` is what its extents cover, the volume's is what all inodes' are;
 //! * a slice's `refs` is the number of extents that name it; at none it is gone;
 //! * an inode without links is listed as an orphan, and nothing else is.
 
@@ -23,14 +25,19 @@ mod answer;
 pub mod check;
 mod codec;
 mod content;
+mod namespace;
 mod op;
 pub mod ops;
 mod store;
 mod txn;
 mod value;
+mod xattr;
+
+#[cfg(test)]
+mod testing;
 
 pub use answer::{Answer, DirEntry, Layout, Piece, PieceSource, StatFs};
-// codec
+pub use codec::{CodecError, decode_key, decode_value, encode_key, encode_value};
 pub use op::{Op, Query, Step};
 pub use store::{Fault, Memory, Run, Stop, Store};
 pub use txn::Txn;

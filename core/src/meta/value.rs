@@ -102,6 +102,39 @@ impl Inode {
     }
 }
 
+/// What happened to an object, on its clocks. The moment of a command never goes back (the state machine sees to it), so
+/// these never do; only `utimens` sets an earlier mtime. Reading leaves atime alone: it is set when the object is made and
+/// by `utimens`.
+impl Inode {
+    /// The object changed, its content did not.
+    pub(super) fn changed(&mut self, now: Stamp) {
+        self.ctime = self.ctime.max(now);
+    }
+
+    /// Its content changed: a file's bytes, a directory's entries.
+    pub(super) fn modified(&mut self, now: Stamp) {
+        self.mtime = now;
+        self.content = self.content.next();
+        self.changed(now);
+    }
+
+    /// What a write, truncate or chown does to the setuid and setgid bits. Setgid without group-execute is kept: it once
+    /// meant mandatory locking, and Linux leaves it.
+    pub(super) fn drop_privileges(&mut self) {
+        self.mode &= !S_ISUID;
+        if self.mode & S_IXGRP != 0 {
+            self.mode &= !S_ISGID;
+        }
+    }
+}
+
+pub(super) const S_ISUID: u16 = 0o4000;
+pub(super) const S_ISGID: u16 = 0o2000;
+pub(super) const S_ISVTX: u16 = 0o1000;
+pub(super) const S_IXGRP: u16 = 0o010;
+/// Permission bits with setuid, setgid and sticky.
+pub(super) const MODE_BITS: u16 = 0o7777;
+
 /// What a name in a directory stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {

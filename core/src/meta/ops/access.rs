@@ -1,3 +1,4 @@
+use crate::meta::access;
 use crate::meta::{Answer, Run, Step, Store, Txn};
 use crate::types::{Cred, Ino};
 
@@ -14,7 +15,8 @@ pub struct Access {
 
 impl Step for Access {
     fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, cred: &Cred) -> Run<Answer> {
-        let _ = (txn, cred);
-        Err(crate::types::Errno::ENOSYS.into())
+        let inode = txn.inode(self.ino)?;
+        access::permits(&inode, cred, access::wanted(self.read, self.write, self.exec))?;
+        Ok(Answer::Done)
     }
 }

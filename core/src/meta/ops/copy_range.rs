@@ -1,6 +1,8 @@
+use crate::limits::{COPY_MAX, LAYOUT_EXTENTS_MAX};
+use crate::meta::content::{self, Span};
+use crate::meta::txn::damaged;
 use crate::meta::{Answer, Run, Step, Store, Txn};
-use crate::types::{Cred, Ino};
-
+use crate::types::{Cred, Errno, Ino};
 use serde::{Deserialize, Serialize};
 
 /// Copies a range between files, or within one, without moving a byte of what lies in slices: the extents are shared.
@@ -15,7 +17,53 @@ pub struct CopyRange {
 
 impl Step for CopyRange {
     fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, cred: &Cred) -> Run<Answer> {
-        let _ = (txn, cred);
-        Err(crate::types::Errno::ENOSYS.into())
+        let source = txn.file(self.from)?;
+        let mut target = txn.file(self.to)?;
+        let len = self.len.min(COPY_MAX).min(source.size.saturating_sub(self.from_offset));
+        if self.from == self.to && overlap(self.from_offset, self.to_offset, self.len) {
+            return Err(Errno::EINVAL.into());
+        }
+        if len == 0 {
+            return Ok(Answer::Copied(0));
+        }
+        content::end_of(self.to_offset, len)?;
+        let (spans, copied) = self.taken(txn, len)?;
+        let end = self.to_offset + copied;
+        content::cut(txn, self.to, &mut target, self.to_offset, end)?;
+        for span in spans {
+            content::write_span(txn, self.to, &mut target, span)?;
+        }
+        target.size = target.size.max(end);
+        target.modified(txn.now);
+        if !cred.is_root() {
+            target.drop_privileges();
+        }
+        txn.put_inode(self.to, target)?;
+        Ok(Answer::Copied(copied))
     }
+}
+
+impl CopyRange {
+    /// The source's extents, moved to where they go, and how many bytes they stand for, the holes between them included.
+    /// Where there are very many, the copy is short.
+    fn taken<S: Store + ?Sized>(&self, txn: &Txn<'_, S>, len: u64) -> Run<(Vec<Span>, u64)> {
+        let end = self.from_offset + len;
+        let found = content::spans(txn, self.from, self.from_offset, end, LAYOUT_EXTENTS_MAX)?;
+        let copied = match found.last() {
+            Some(last) if found.len() == LAYOUT_EXTENTS_MAX => last.end.min(end) - self.from_offset,
+            _ => len,
+        };
+        let move_there = |span: Span| {
+            let mut span = span.clip(self.from_offset, end)?.ok_or_else(damaged)?;
+            span.start = span.start - self.from_offset + self.to_offset;
+            span.end = span.end - self.from_offset + self.to_offset;
+            Ok(span)
+        };
+        let spans = found.into_iter().map(move_there).collect::<Run<_>>()?;
+        Ok((spans, copied))
+    }
+}
+
+fn overlap(a: u64, b: u64, len: u64) -> bool {
+    a.abs_diff(b) < len
 }

@@ -10,8 +10,7 @@ pub struct GetAttr {
 }
 
 impl Step for GetAttr {
-    fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, cred: &Cred) -> Run<Answer> {
-        let _ = (txn, cred);
-        Err(crate::types::Errno::ENOSYS.into())
+    fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, _cred: &Cred) -> Run<Answer> {
+        Ok(Answer::attr_of(self.ino, &txn.inode(self.ino)?))
     }
 }

@@ -1,6 +1,6 @@
+use crate::meta::xattr;
 use crate::meta::{Answer, Run, Step, Store, Txn};
-use crate::types::{Cred, Ino, XattrName};
-
+use crate::types::{Cred, Errno, Ino, XattrName};
 use serde::{Deserialize, Serialize};
 
 /// An extended attribute's value.
@@ -12,7 +12,9 @@ pub struct GetXattr {
 
 impl Step for GetXattr {
     fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, cred: &Cred) -> Run<Answer> {
-        let _ = (txn, cred);
-        Err(crate::types::Errno::ENOSYS.into())
+        let inode = txn.inode(self.ino)?;
+        xattr::may_read(&inode, &self.name, cred)?;
+        let value = xattr::get(txn, self.ino, &self.name)?.ok_or(Errno::ENODATA)?;
+        Ok(Answer::Xattr(value))
     }
 }

@@ -1,6 +1,6 @@
+use crate::meta::value::S_ISVTX;
 use crate::meta::{Answer, Run, Step, Store, Txn};
-use crate::types::{Cred, Ino, Name};
-
+use crate::types::{Cred, Ino, Kind, Name};
 use serde::{Deserialize, Serialize};
 
 /// Makes a directory.
@@ -14,7 +14,7 @@ pub struct Mkdir {
 
 impl Step for Mkdir {
     fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, cred: &Cred) -> Run<Answer> {
-        let _ = (txn, cred);
-        Err(crate::types::Errno::ENOSYS.into())
+        let mode = self.mode & (0o777 | S_ISVTX);
+        txn.make((self.dir, &self.name), cred, (Kind::Directory, mode), |_| {})
     }
 }

@@ -1,6 +1,5 @@
 use crate::meta::{Answer, Run, Step, Store, Txn};
-use crate::types::{Cred, Ino, Kind, Name};
-
+use crate::types::{Cred, Errno, Ino, Kind, Name};
 use serde::{Deserialize, Serialize};
 
 /// Makes a regular file, fifo, socket or device.
@@ -16,7 +15,16 @@ pub struct Mknod {
 
 impl Step for Mknod {
     fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, cred: &Cred) -> Run<Answer> {
-        let _ = (txn, cred);
-        Err(crate::types::Errno::ENOSYS.into())
+        if matches!(self.kind, Kind::Directory | Kind::Symlink) {
+            return Err(Errno::EINVAL.into());
+        }
+        let device = matches!(self.kind, Kind::CharDevice | Kind::BlockDevice);
+        if device && !cred.is_root() {
+            txn.room_for(self.dir, &self.name, cred)?;
+            return Err(Errno::EPERM.into());
+        }
+        txn.make((self.dir, &self.name), cred, (self.kind, self.mode), |inode| {
+            inode.rdev = if device { self.rdev } else { 0 };
+        })
     }
 }

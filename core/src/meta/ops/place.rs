@@ -1,6 +1,6 @@
-use crate::meta::{Answer, Run, Step, Store, Txn};
-use crate::types::{Cred, NodeId, SliceId};
-
+use crate::meta::{Answer, Key, Run, Step, Store, Txn, Value};
+use crate::meta::{access, content};
+use crate::types::{Cred, Errno, NodeId, SliceId};
 use serde::{Deserialize, Serialize};
 
 /// Records which nodes keep a slice, after a copy was made or lost. The cluster's own command. A slice that nothing refers
@@ -13,7 +13,14 @@ pub struct PlaceSlice {
 
 impl Step for PlaceSlice {
     fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, cred: &Cred) -> Run<Answer> {
-        let _ = (txn, cred);
-        Err(crate::types::Errno::ENOSYS.into())
+        access::must_be_root(cred)?;
+        if self.nodes.is_empty() {
+            return Err(Errno::EINVAL.into());
+        }
+        if let Some(mut info) = content::slice_info(txn, self.id)? {
+            info.nodes = self.nodes.clone();
+            txn.put(Key::Slice(self.id), Value::Slice(info));
+        }
+        Ok(Answer::Done)
     }
 }

@@ -1,6 +1,5 @@
 use crate::meta::{Answer, Run, Step, Store, Txn};
-use crate::types::{Cred, Ino};
-
+use crate::types::{Cred, Errno, Ino, Kind};
 use serde::{Deserialize, Serialize};
 
 /// Where a symbolic link points.
@@ -10,8 +9,11 @@ pub struct ReadLink {
 }
 
 impl Step for ReadLink {
-    fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, cred: &Cred) -> Run<Answer> {
-        let _ = (txn, cred);
-        Err(crate::types::Errno::ENOSYS.into())
+    fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, _cred: &Cred) -> Run<Answer> {
+        let inode = txn.inode(self.ino)?;
+        if inode.kind != Kind::Symlink {
+            return Err(Errno::EINVAL.into());
+        }
+        Ok(Answer::Target(inode.target))
     }
 }

@@ -1,6 +1,5 @@
 use crate::meta::{Answer, Run, Step, Store, Txn};
-use crate::types::{Cred, Ino, Name};
-
+use crate::types::{Cred, Errno, Ino, Kind, Name};
 use serde::{Deserialize, Serialize};
 
 /// Removes an empty directory.
@@ -12,7 +11,15 @@ pub struct Rmdir {
 
 impl Step for Rmdir {
     fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, cred: &Cred) -> Run<Answer> {
-        let _ = (txn, cred);
-        Err(crate::types::Errno::ENOSYS.into())
+        let (entry, victim) = txn.removable(self.dir, &self.name, cred)?;
+        if entry.kind != Kind::Directory {
+            return Err(Errno::ENOTDIR.into());
+        }
+        if victim.size != 0 {
+            return Err(Errno::ENOTEMPTY.into());
+        }
+        txn.remove_name(self.dir, &self.name, &entry)?;
+        txn.lose_link(entry.ino)?;
+        Ok(Answer::Done)
     }
 }

@@ -1,6 +1,5 @@
-use crate::meta::{Answer, Run, Step, Store, Txn};
+use crate::meta::{Answer, Run, StatFs, Step, Store, Txn};
 use crate::types::Cred;
-
 use serde::{Deserialize, Serialize};
 
 /// How much there is.
@@ -8,8 +7,8 @@ use serde::{Deserialize, Serialize};
 pub struct GetStatFs {}
 
 impl Step for GetStatFs {
-    fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, cred: &Cred) -> Run<Answer> {
-        let _ = (txn, cred);
-        Err(crate::types::Errno::ENOSYS.into())
+    fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, _cred: &Cred) -> Run<Answer> {
+        let volume = txn.volume()?;
+        Ok(Answer::StatFs(StatFs { inodes: volume.inodes, allocated: volume.allocated, ..StatFs::default() }))
     }
 }

@@ -1,7 +1,7 @@
+use crate::limits::SYMLINK_MAX;
 use crate::meta::{Answer, Run, Step, Store, Txn};
-use crate::types::{Cred, Ino, Name};
+use crate::types::{Cred, Errno, Ino, Kind, Name};
 use bytes::Bytes;
-
 use serde::{Deserialize, Serialize};
 
 /// Makes a symbolic link.
@@ -14,7 +14,15 @@ pub struct Symlink {
 
 impl Step for Symlink {
     fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, cred: &Cred) -> Run<Answer> {
-        let _ = (txn, cred);
-        Err(crate::types::Errno::ENOSYS.into())
+        match self.target.len() {
+            0 => return Err(Errno::ENOENT.into()),
+            len if len > SYMLINK_MAX => return Err(Errno::ENAMETOOLONG.into()),
+            _ if self.target.contains(&0) => return Err(Errno::EINVAL.into()),
+            _ => {}
+        }
+        txn.make((self.dir, &self.name), cred, (Kind::Symlink, 0o777), |inode| {
+            inode.size = self.target.len() as u64;
+            inode.target = self.target.clone();
+        })
     }
 }
