@@ -140,6 +140,7 @@ pub struct NodeMachine {
     leader: Option<NodeId>,
     space: BTreeMap<NodeId, Space>,
     peer_applied: BTreeMap<NodeId, u64>,
+    log_tail: u64,
 }
 
 impl NodeMachine {
@@ -196,11 +197,17 @@ impl NodeMachine {
             leader: None,
             space: BTreeMap::new(),
             peer_applied: BTreeMap::new(),
+            log_tail: LOG_TAIL,
             config,
         };
         machine.load_from_view()?;
         machine.pin_election_timeout();
         Ok(machine)
+    }
+
+    /// How many log entries stay behind a checkpoint: a short tail makes those who lag fetch a snapshot.
+    pub fn keep_log_tail(&mut self, entries: u64) {
+        self.log_tail = entries;
     }
 
     /// Takes what happened and answers what to do, in order.
@@ -318,7 +325,7 @@ impl NodeMachine {
             return;
         }
         let mut view = self.shared.write();
-        if view.fresh.is_empty() && self.applied.0 < self.raw.store().stored.0 + LOG_TAIL {
+        if view.fresh.is_empty() && self.applied.0 < self.raw.store().stored.0 + self.log_tail {
             return;
         }
         view.storing = Arc::new(std::mem::take(&mut view.fresh));
@@ -347,7 +354,7 @@ impl NodeMachine {
     /// The log keeps what is not durable in the state store, and a tail for those who lag.
     fn checkpointed(&mut self, index: u64) {
         let log = self.raw.mut_store();
-        let tail = if log.bytes() > LOG_TAIL_BYTES { 0 } else { LOG_TAIL };
+        let tail = if log.bytes() > LOG_TAIL_BYTES { 0 } else { self.log_tail };
         if let Some((index, term)) = log.compact(index.saturating_sub(tail)) {
             self.out.push(Output::Compact { index, term });
         }
