@@ -21,6 +21,8 @@ struct Waiting {
     number: u64,
     /// Whether the disk has anything to do for it; without, it is done as soon as those before it are.
     writes: bool,
+    /// The index of a snapshot that took the log's place.
+    snapshot: Option<u64>,
     messages: Vec<Message>,
 }
 
@@ -43,10 +45,12 @@ impl NodeMachine {
         }
         let number = ready.number();
         let mut write = LogWrite { number, ..LogWrite::default() };
+        let mut snapshot = None;
         if *ready.snapshot() != Snapshot::default() {
             let meta = ready.snapshot().get_metadata();
             let at = (meta.index, meta.term);
             self.raw.mut_store().reset_to(at);
+            snapshot = Some(meta.index);
             write.reset_to = Some(at);
             write.conf_state = Some(meta.get_conf_state().clone());
         }
@@ -62,7 +66,7 @@ impl NodeMachine {
         }
         let messages = ready.take_persisted_messages();
         let committed = ready.take_committed_entries();
-        self.persisting.waiting.push_back(Waiting { number, writes, messages });
+        self.persisting.waiting.push_back(Waiting { number, writes, snapshot, messages });
         self.raw.advance_append_async(ready);
         self.settle_persisted(0);
         self.apply_committed(committed);
@@ -74,19 +78,24 @@ impl NodeMachine {
 
     /// Everything up to `number` is on disk, and so is what follows it without anything to write.
     fn settle_persisted(&mut self, number: u64) {
-        let mut reached = 0;
+        let (mut reached, mut snapshot) = (0, None);
         while let Some(first) = self.persisting.waiting.front() {
             if first.number > number && first.writes {
                 break;
             }
             let Some(done) = self.persisting.waiting.pop_front() else { break };
             reached = done.number;
+            snapshot = done.snapshot.or(snapshot);
             for message in done.messages {
                 self.send_raft(message);
             }
         }
         if reached > 0 {
             self.raw.on_persist_ready(reached);
+        }
+        if let Some(index) = snapshot {
+            // Raft counts it as applied only when told so, and would look for the entries before it.
+            self.raw.advance_apply_to(index);
         }
     }
 
