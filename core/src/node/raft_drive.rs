@@ -134,8 +134,8 @@ impl NodeMachine {
             // Told to commit what it does not have, Raft would stop the process.
             MessageType::MsgHeartbeat if message.commit > self.raw.raft.raft_log.last_index() => return,
             MessageType::MsgAppend if !well_formed(&message) => return,
-            MessageType::MsgAppend
-            | MessageType::MsgAppendResponse
+            MessageType::MsgAppend => self.append_came(&message),
+            MessageType::MsgAppendResponse
             | MessageType::MsgHeartbeat
             | MessageType::MsgHeartbeatResponse
             | MessageType::MsgRequestVoteResponse

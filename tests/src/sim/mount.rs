@@ -42,6 +42,7 @@ pub(super) struct SimMount {
     /// Which process waits for which call.
     pub(super) calls: BTreeMap<CallId, usize>,
     pub(super) next_call: u64,
+    pub(super) fenced_at: u64,
     /// How often it was fenced: what it had open before may be gone.
     pub(super) fenced: u64,
     /// When its node last said anything.
@@ -70,6 +71,7 @@ impl World {
                 processes: Vec::new(),
                 calls: BTreeMap::new(),
                 next_call: 0,
+                fenced_at: u64::MAX,
                 fenced: 0,
                 heard: 0,
                 twice: Twice::default(),
@@ -168,6 +170,7 @@ impl World {
             }
             Output::Fenced { lost } => {
                 self.mounts[mount].fenced += 1;
+                self.mounts[mount].fenced_at = self.now;
                 self.stats.count("fenced");
                 self.trace.note(self.now, || format!("mount {mount} was fenced and lost {lost} calls"));
             }

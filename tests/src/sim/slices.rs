@@ -37,10 +37,9 @@ impl World {
     }
 
     fn replicate(&mut self, primary: usize, id: SliceId, data: &Bytes) -> Result<Vec<NodeId>, SliceFault> {
-        let open: Vec<(NodeId, u64)> = (0..self.nodes.len())
-            .filter(|n| self.nodes_talk(primary, *n) && !self.nodes[*n].full)
-            .map(|n| (NodeId(n as u64 + 1), self.rng.next()))
-            .collect();
+        let open: Vec<usize> =
+            (0..self.nodes.len()).filter(|n| self.nodes_talk(primary, *n) && !self.nodes[*n].full).collect();
+        let open: Vec<(NodeId, u64)> = open.into_iter().map(|n| (NodeId(n as u64 + 1), self.rng.next())).collect();
         let chosen = place(NodeId(primary as u64 + 1), &open, self.nodes.len());
         let mut kept = Vec::new();
         for node in chosen {
