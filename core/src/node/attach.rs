@@ -244,7 +244,7 @@ impl NodeMachine {
     fn answered(&mut self, asker: Asker, reply: Option<Reply>) {
         match (asker, reply) {
             (Asker::Mount(conn, id), Some(reply)) => self.tell(conn, ToMount::Answer { id, reply }),
-            (Asker::Mount(conn, _), None) => self.tell(conn, ToMount::Again),
+            (Asker::Mount(conn, _), None) => self.attach_again_later(conn),
             (Asker::Peer(node, id), reply) => self.send(node, ToPeer::Answer { id, reply }),
         }
     }
