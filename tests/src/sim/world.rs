@@ -19,6 +19,9 @@ use std::collections::{BTreeMap, BinaryHeap};
 /// A process's life: what was meant for an earlier one is nothing to a later one.
 pub(super) type Life = u64;
 
+/// No run needs as many: where there are more, something answers itself.
+const EVENTS_MAX: u64 = 5_000_000;
+
 #[derive(Debug)]
 pub(super) enum Event {
     NodeTick(usize, Life),
@@ -143,6 +146,9 @@ impl World {
             }
             let Some(Reverse(next)) = self.queue.pop() else { break };
             self.now = self.now.max(next.at);
+            if self.trace.events() > EVENTS_MAX {
+                return self.fail("too many events: messages beget messages");
+            }
             self.happen(next.event);
         }
         if self.failure.is_none() && self.queue.peek().is_none_or(|Reverse(next)| next.at >= until) {
