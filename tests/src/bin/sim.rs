@@ -98,7 +98,10 @@ fn report_failure(verdict: &Verdict, args: &Args) {
     }
     println!("seed {} FAILS: {}", verdict.seed, failure.what);
     let planted = args.planted.as_ref().map(|p| format!(" --planted {p}")).unwrap_or_default();
-    println!("replay: cargo run -p baton-tests --bin sim -- --seed {} --size {}{planted} --trace\n", verdict.seed, args.size);
+    println!(
+        "replay: cargo run -p baton-tests --bin sim -- --seed {} --size {}{planted} --trace\n",
+        verdict.seed, args.size
+    );
 }
 
 fn table(stats: &Stats, ran: u64, failed: u64, seconds: f64) {
@@ -114,7 +117,10 @@ fn table(stats: &Stats, ran: u64, failed: u64, seconds: f64) {
     .chain(stats.faults.iter().map(|(kind, n)| (format!("  {kind}"), n.to_string())))
     .chain([
         ("wall seconds".to_string(), format!("{seconds:.1}")),
-        ("ms a simulated minute".to_string(), format!("{:.0}", seconds * 1e3 / (stats.simulated_us as f64 / 6e7).max(1e-9))),
+        (
+            "ms a simulated minute".to_string(),
+            format!("{:.0}", seconds * 1e3 / (stats.simulated_us as f64 / 6e7).max(1e-9)),
+        ),
     ])
     .collect();
     for (what, value) in rows {

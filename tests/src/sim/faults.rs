@@ -216,14 +216,23 @@ impl World {
 
     /// One disk in a run is lost: a second one would be more than two copies of a slice can bear.
     fn wipe(&mut self, node: usize) {
-        let formed = (0..self.nodes.len()).all(|n| !self.nodes[n].disk.is_empty());
         let planted = self.plan.planted == Some(Planted::WipedMember);
-        if formed && (planted || self.nodes.iter().all(|n| n.erased == 0)) {
+        if self.nobody_lags() && (planted || self.nodes.iter().all(|n| n.erased == 0)) {
             self.stats.count("wipe");
             self.wipe_node(node);
             let down = self.rng.range(1_000, 5_000_000);
             self.after(down, Event::Fault(Fault::Restart(node)));
         }
+    }
+
+    /// Every node is up and has what is committed: the others can do without one of them.
+    fn nobody_lags(&self) -> bool {
+        let statuses: Vec<_> = self.nodes.iter().filter_map(|n| n.machine.as_ref().map(|m| m.status())).collect();
+        let committed = statuses.iter().map(|s| s.committed).max().unwrap_or(0);
+        statuses.len() == self.nodes.len()
+            && committed > 0
+            && statuses.iter().all(|s| s.member && s.applied >= committed)
+            && self.nodes.iter().all(|n| !n.disk.is_empty())
     }
 
     /// Everything works again, and stays so.

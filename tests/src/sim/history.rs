@@ -41,7 +41,11 @@ pub enum Saw {
     Done,
     Object(Ino),
     Listing(Vec<(NameId, Ino)>),
-    Written { offset: u64, size: u64, version: u64 },
+    Written {
+        offset: u64,
+        size: u64,
+        version: u64,
+    },
     Bytes(Vec<u8>),
     Size(u64),
     Copied(u64),

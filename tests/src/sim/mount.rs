@@ -177,7 +177,13 @@ impl World {
         }
     }
 
-    pub(super) fn put_done(&mut self, mount: usize, life: Life, call: CallId, outcome: Result<Vec<NodeId>, SliceFault>) {
+    pub(super) fn put_done(
+        &mut self,
+        mount: usize,
+        life: Life,
+        call: CallId,
+        outcome: Result<Vec<NodeId>, SliceFault>,
+    ) {
         if self.mount_lives(mount, life) {
             self.step_mount(mount, Input::Put { call, outcome });
         }
@@ -251,7 +257,8 @@ impl World {
 
     fn send_to_node(&mut self, mount: usize, message: ToNode) {
         let Some(id) = self.mounts[mount].conn else { return };
-        let message = if self.plan.planted == Some(Planted::CommandTwice) { self.say_twice(mount, message) } else { message };
+        let message =
+            if self.plan.planted == Some(Planted::CommandTwice) { self.say_twice(mount, message) } else { message };
         let delay = self.rng.delay(self.net.delay_us);
         let Some(conn) = self.conns.get_mut(&id).filter(|c| !c.broken) else { return };
         if !self.net.reaches(Place::Mount(conn.mount), Place::Node(conn.node)) {

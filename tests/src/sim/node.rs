@@ -7,8 +7,8 @@ use super::network::Place;
 use super::planted::Planted;
 use super::world::{Event, Life, World};
 use baton_core::meta::{Query, Step, Stop, Txn};
-use baton_core::node::{Changes, Config, Input, NodeMachine, Output, Space, TICK_US, ToPeer};
 use baton_core::node::Conn;
+use baton_core::node::{Changes, Config, Input, NodeMachine, Output, Space, TICK_US, ToPeer};
 use baton_core::session::{Reply, ToMount, ToNode};
 use baton_core::types::{ClusterId, Cred, NodeId, SliceId, Stamp};
 
@@ -114,7 +114,10 @@ impl World {
     pub(super) fn wipe_node(&mut self, node: usize) {
         self.kill_node(node);
         self.trace.note(self.now, || format!("node {} loses its disk", node + 1));
-        self.nodes[node].disk = Disk::default();
+        let old = std::mem::take(&mut self.nodes[node].disk);
+        if self.plan.planted == Some(Planted::WipedMember) {
+            self.nodes[node].disk.slices = old.slices; // it is about the log: losing every copy of a slice would hide it
+        }
         self.nodes[node].erased += 1;
     }
 
@@ -168,7 +171,8 @@ impl World {
                 if self.plan.planted == Some(Planted::EarlyPersisted) {
                     self.give(node, Input::Persisted(write.number));
                 }
-                let typical = if self.nodes[node].slow_disk { 60_000 } else { 300 };
+                let slow = self.nodes[node].slow_disk || self.plan.planted == Some(Planted::EarlyPersisted);
+                let typical = if slow { 60_000 } else { 300 };
                 let delay = self.rng.delay(typical);
                 let disk = &mut self.nodes[node].disk;
                 disk.write_log(write);
@@ -255,9 +259,10 @@ impl World {
         if !self.lives(node, life) {
             return;
         }
-        let from = self.node_at(from).filter(|from| self.nodes_talk(node, *from) && !self.rng.one_in(8));
+        let from = self.node_at(from).filter(|from| self.nodes_talk(node, *from) && (self.calm || !self.rng.one_in(8)));
         let got = from.and_then(|from| self.nodes[from].disk.snapshot());
         let got = got.and_then(|(at, state)| self.nodes[node].disk.install(at, state).then_some(at));
+        self.trace.note(self.now, || format!("node {} fetched a snapshot: {got:?}", node + 1));
         self.give(node, Input::SnapshotFetched(got));
     }
 

@@ -127,9 +127,7 @@ impl World {
                 let at = process.open.iter().position(|h| h.handle == held.handle).unwrap_or(0);
                 (Act::Release, Some(process.open.remove(at)))
             }
-            (53..=64, _, _, Some(ino)) => {
-                (Act::Write { ino, at: None, len: rng.range(20, 120), id: rng.next() }, None)
-            }
+            (53..=64, _, _, Some(ino)) => (Act::Write { ino, at: None, len: rng.range(20, 120), id: rng.next() }, None),
             (_, Some(held), _, _) => (file_act(rng, held.ino), Some(held)),
             _ => (Act::Create { dir, name, exclusive: false }, None),
         }
@@ -271,7 +269,9 @@ fn file_act(rng: &mut super::rng::Rng, ino: Ino) -> Act {
         11 => Act::Truncate { ino, size: offset },
         12 => Act::Punch { ino, offset, len: rng.range(1, 10_000) },
         13 => Act::Allocate { ino, offset, len: rng.range(1, 10_000) },
-        14 => Act::CopyWithin { ino, from: rng.range(0, 5_000), to: rng.range(10_000, 20_000), len: rng.range(1, 5_000) },
+        14 => {
+            Act::CopyWithin { ino, from: rng.range(0, 5_000), to: rng.range(10_000, 20_000), len: rng.range(1, 5_000) }
+        }
         _ => Act::Stat { ino },
     }
 }
@@ -280,7 +280,11 @@ fn file_act(rng: &mut super::rng::Rng, ino: Ino) -> Act {
 fn act_is_for_anyone(act: &Act) -> bool {
     matches!(
         act,
-        Act::Create { name: 0..LOG, .. } | Act::Mkdir { .. } | Act::Lookup { .. } | Act::List { .. } | Act::Unlink { .. }
+        Act::Create { name: 0..LOG, .. }
+            | Act::Mkdir { .. }
+            | Act::Lookup { .. }
+            | Act::List { .. }
+            | Act::Unlink { .. }
     )
 }
 
@@ -369,7 +373,9 @@ fn saw(act: &Act, outcome: &Result<Done, Errno>) -> Saw {
         Done::Nothing => Saw::Done,
         Done::Answer(answer) => match answer {
             Answer::Attr(attr) => match act {
-                Act::Stat { .. } | Act::Truncate { .. } | Act::Allocate { .. } | Act::Punch { .. } => Saw::Size(attr.size),
+                Act::Stat { .. } | Act::Truncate { .. } | Act::Allocate { .. } | Act::Punch { .. } => {
+                    Saw::Size(attr.size)
+                }
                 _ => Saw::Object(attr.ino),
             },
             Answer::Listing { entries, .. } => {

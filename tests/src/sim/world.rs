@@ -33,7 +33,12 @@ pub(super) enum Event {
     FetchDone(usize, Life, NodeId),
     SlicesDropped(usize, Life, Vec<SliceId>),
     /// `erased`: how often the receiver's and the sender's disk had been wiped when it was sent.
-    Peer { from: usize, to: usize, message: Box<ToPeer>, erased: (u64, u64) },
+    Peer {
+        from: usize,
+        to: usize,
+        message: Box<ToPeer>,
+        erased: (u64, u64),
+    },
     PeerLost(usize, usize),
     MountTick(usize, Life),
     ToNode(u64, ToNode),
@@ -261,9 +266,12 @@ impl World {
 fn weigh(message: &ToPeer) -> u64 {
     match message {
         ToPeer::Raft(m) => {
-            1 + 16 * (m.term ^ m.index << 8 ^ m.commit << 20 ^ (m.entries.len() as u64) << 40 ^ (m.msg_type as u64) << 50)
+            1 + 16
+                * (m.term ^ m.index << 8 ^ m.commit << 20 ^ (m.entries.len() as u64) << 40 ^ (m.msg_type as u64) << 50)
         }
-        ToPeer::Hello { fresh, member, reply } => 2 + 16 * (u64::from(*fresh) + 2 * u64::from(*member) + 4 * u64::from(*reply)),
+        ToPeer::Hello { fresh, member, reply } => {
+            2 + 16 * (u64::from(*fresh) + 2 * u64::from(*member) + 4 * u64::from(*reply))
+        }
         ToPeer::Beat { term, sent, commit } => 3 + 16 * (term ^ sent << 8 ^ commit << 32),
         ToPeer::Promise { term, sent } => 4 + 16 * (term ^ sent << 8),
         ToPeer::Commands(commands) => 5 + 16 * commands.iter().map(|c| c.number ^ c.session.0 << 32).sum::<u64>(),

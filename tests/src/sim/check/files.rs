@@ -35,7 +35,8 @@ pub(super) fn check(history: &History, undecided: &mut u64) -> Result<(), String
 }
 
 fn brief(record: &Record) -> String {
-    let mut text = format!("client {} {}..{}: {:?} saw {:?}", record.client, record.began, record.ended, record.act, record.saw);
+    let mut text =
+        format!("client {} {}..{}: {:?} saw {:?}", record.client, record.began, record.ended, record.act, record.saw);
     if text.len() > 400 {
         text.truncate(400);
     }
@@ -76,7 +77,11 @@ impl File {
         for piece in &self.pieces {
             let (a, b) = (from.max(start), to.min(start + piece.len));
             if a < b {
-                taken.push(Piece { len: b - a, id: piece.id, at: piece.at + if piece.id == 0 { 0 } else { a - start } });
+                taken.push(Piece {
+                    len: b - a,
+                    id: piece.id,
+                    at: piece.at + if piece.id == 0 { 0 } else { a - start },
+                });
             }
             start += piece.len;
         }
@@ -124,7 +129,9 @@ fn joined(pieces: Vec<Piece>) -> Vec<Piece> {
     let mut made: Vec<Piece> = Vec::with_capacity(pieces.len());
     for piece in pieces.into_iter().filter(|p| p.len > 0) {
         match made.last_mut() {
-            Some(last) if last.id == piece.id && (last.id == 0 || last.at + last.len == piece.at) => last.len += piece.len,
+            Some(last) if last.id == piece.id && (last.id == 0 || last.at + last.len == piece.at) => {
+                last.len += piece.len
+            }
             _ => made.push(piece),
         }
     }

@@ -36,7 +36,10 @@ pub(super) trait Model {
 pub(super) enum Found {
     Order,
     /// No order explains it; the furthest that one came, in calls, and the call that ended first of those left.
-    None { placed: usize, stuck_at: usize },
+    None {
+        placed: usize,
+        stuck_at: usize,
+    },
     GaveUp,
 }
 
@@ -78,7 +81,11 @@ impl<M: Model> Search<'_, M> {
         let mut stack: Vec<Frame<M::State>> = Vec::new();
         let mut path: Vec<usize> = Vec::new();
         let start = self.model.start();
-        stack.push(Frame { candidates: self.candidates(&mut first_unended, &mut first_unbegun), state: start, next: 0 });
+        stack.push(Frame {
+            candidates: self.candidates(&mut first_unended, &mut first_unbegun),
+            state: start,
+            next: 0,
+        });
         let mut steps = 0;
         while let Some(frame) = stack.last_mut() {
             if known_placed == total {

@@ -9,8 +9,7 @@ use std::marker::PhantomData;
 
 pub(super) fn check(history: &History, undecided: &mut u64) -> Result<(), String> {
     let records: Vec<&Record> = history.records.iter().filter(|r| says_something(r)).collect();
-    let calls: Vec<Call<&Record>> =
-        records.iter().map(|r| Call { began: r.began, ended: r.ended, what: *r }).collect();
+    let calls: Vec<Call<&Record>> = records.iter().map(|r| Call { began: r.began, ended: r.ended, what: *r }).collect();
     match search(&Names(PhantomData), &calls) {
         Found::Order => Ok(()),
         Found::GaveUp => {

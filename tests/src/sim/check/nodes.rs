@@ -39,7 +39,10 @@ pub(in super::super) fn nodes(world: &World) -> Result<(), Unsettled> {
 fn whole_state(sim: &super::super::node::SimNode) -> Option<BTreeMap<Key, Value>> {
     let reader = sim.machine.as_ref()?.reader();
     let last = Key::Session(SessionId(u64::MAX));
-    reader.with_state(|state| state.range(&Key::Volume, &last, usize::MAX)).ok().map(|pairs| pairs.into_iter().collect())
+    reader
+        .with_state(|state| state.range(&Key::Volume, &last, usize::MAX))
+        .ok()
+        .map(|pairs| pairs.into_iter().collect())
 }
 
 fn difference(at: usize, one: &BTreeMap<Key, Value>, other: &BTreeMap<Key, Value>) -> String {
@@ -67,7 +70,8 @@ fn whole(world: &World, state: BTreeMap<Key, Value>) -> Result<(), Unsettled> {
             return Err(Unsettled::Wrong(format!("no node has slice {id}, which files refer to")));
         }
     }
-    let report = check::check(&Memory(state)).map_err(|e| Unsettled::Wrong(format!("the state cannot be walked: {e:?}")))?;
+    let report =
+        check::check(&Memory(state)).map_err(|e| Unsettled::Wrong(format!("the state cannot be walked: {e:?}")))?;
     match report.problems.first() {
         Some(problem) => Err(Unsettled::Wrong(format!("the state is not whole: {problem}"))),
         None => Ok(()),
