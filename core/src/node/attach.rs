@@ -31,6 +31,13 @@ pub(super) struct Attach {
     last_report: u64,
 }
 
+impl Attach {
+    /// Question ids start anywhere: an answer to a question of this node's last life must not fit one of this.
+    pub(super) fn new(seed: u64) -> Attach {
+        Attach { next_ask: seed >> 1, ..Attach::default() }
+    }
+}
+
 enum Attached {
     /// Has no session yet: the leader was asked for one.
     Opening { client: String, nonce: u64, asked: u64 },

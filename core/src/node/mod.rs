@@ -193,7 +193,7 @@ impl NodeMachine {
             sessions: BTreeMap::new(),
             snapshot: None,
             lead: Lead::default(),
-            attach: Attach::default(),
+            attach: Attach::new(config.seed),
             leader: None,
             space: BTreeMap::new(),
             peer_applied: BTreeMap::new(),
