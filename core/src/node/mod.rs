@@ -158,7 +158,6 @@ impl NodeMachine {
         hard_state.commit = hard_state.commit.max(recovered.stored.0);
         let mut log = Log::new(hard_state, conf_state, start, entries);
         log.stored = recovered.stored;
-        let fresh = log.is_empty();
         let raft_config = raft::Config {
             id: config.id.0,
             election_tick: ELECTION_TICKS,
@@ -183,7 +182,7 @@ impl NodeMachine {
             now,
             out: Vec::new(),
             last_tick: now.mono,
-            promised_until: if fresh { 0 } else { now.mono + lease::PROMISE_US },
+            promised_until: if recovered.member { now.mono + lease::PROMISE_US } else { 0 },
             persisting: Persisting::default(),
             applied: recovered.stored,
             last_stamp: Stamp::default(),
