@@ -134,6 +134,8 @@ pub struct NodeMachine {
     /// The sessions, as in the view; changed ones are written back once an entry.
     sessions: BTreeMap<SessionId, Session>,
     snapshot: Option<Box<Message>>,
+    /// Committed while a snapshot is fetched: the state store may be another one at any moment until that has ended.
+    deferred: Vec<Entry>,
     join: Join,
     lead: Lead,
     attach: Attach,
@@ -191,6 +193,7 @@ impl NodeMachine {
             cluster: None,
             sessions: BTreeMap::new(),
             snapshot: None,
+            deferred: Vec::new(),
             lead: Lead::default(),
             attach: Attach::new(config.seed),
             leader: None,

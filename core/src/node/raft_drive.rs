@@ -191,7 +191,8 @@ impl NodeMachine {
 
     pub(super) fn snapshot_fetched(&mut self, got: Option<(u64, u64)>) {
         let Some(mut message) = self.snapshot.take() else { return };
-        let Some((index, term)) = got else { return };
+        let deferred = std::mem::take(&mut self.deferred);
+        let Some((index, term)) = got else { return self.apply_committed(deferred) };
         // The state came as it was when it was fetched, which may be later than when it was offered.
         let meta = message.mut_snapshot().mut_metadata();
         meta.index = index;
@@ -208,6 +209,7 @@ impl NodeMachine {
                 return self.stop(why);
             }
         }
+        self.apply_committed(deferred);
         let _refused = self.raw.step(*message);
         self.drive_raft();
     }
