@@ -353,8 +353,10 @@ impl NodeMachine {
         }
     }
 
-    /// The log keeps what is not durable in the state store, and a tail for those who lag.
+    /// The log keeps what is not durable in the state store, and a tail for those who lag. A fetched state may be ahead of
+    /// Raft, where the leader that offered it was deposed meanwhile: Raft still looks at what it did not hand out.
     fn checkpointed(&mut self, index: u64) {
+        let index = index.min(self.raw.raft.raft_log.applied);
         let log = self.raw.mut_store();
         let tail = if log.bytes() > LOG_TAIL_BYTES { 0 } else { self.log_tail };
         if let Some((index, term)) = log.compact(index.saturating_sub(tail)) {
