@@ -113,7 +113,9 @@ impl NodeMachine {
     pub(super) fn raft_tick(&mut self) {
         let about_to_stand =
             !self.is_leader() && self.raw.raft.election_elapsed + 1 >= self.raw.raft.randomized_election_timeout();
-        if about_to_stand && (!self.join.votes() || self.now.mono < self.promised_until) {
+        let installing = self.persisting.waiting.iter().any(|w| w.snapshot.is_some());
+        // Between a snapshot's installation and its persistence Raft would look for entries that are not there any more.
+        if about_to_stand && (installing || !self.join.votes() || self.now.mono < self.promised_until) {
             return;
         }
         self.raw.tick();
