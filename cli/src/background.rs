@@ -8,12 +8,12 @@ use std::process::{Command, Stdio};
 /// Tells the child that it is one.
 const CHILD: &str = "BATON_IN_BACKGROUND";
 
-pub fn is_child() -> bool {
+pub(crate) fn is_child() -> bool {
     std::env::var_os(CHILD).is_some()
 }
 
 /// Runs the same command line in the background; `Ok` when it is ready.
-pub fn start() -> Result<(), Failure> {
+pub(crate) fn start() -> Result<(), Failure> {
     let program = std::env::current_exe().map_err(Failure::io("find the program itself"))?;
     let mut child = Command::new(program)
         .args(std::env::args_os().skip(1))

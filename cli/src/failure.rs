@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub(crate) enum Failure {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
@@ -23,12 +23,12 @@ pub enum Failure {
 }
 
 impl Failure {
-    pub fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Failure {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Failure {
         let what = what.into();
         move |source| Failure::Io { what, source }
     }
 
-    pub fn code(&self) -> ExitCode {
+    pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
             Failure::Node(_) | Failure::Mount(_) | Failure::Io { .. } => 1,
             Failure::Config(_) | Failure::Usage(_) => 2,

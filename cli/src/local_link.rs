@@ -15,14 +15,14 @@ use tokio::runtime::Handle;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const STATUS_PATIENCE: Duration = Duration::from_millis(200);
 
-pub struct LocalLink {
+pub(crate) struct LocalLink {
     nodes: Vec<NodeHandle>,
     attached: Mutex<Option<(NodeId, MountConn)>>,
     bulk: Handle,
 }
 
 impl LocalLink {
-    pub fn start(client: &Arc<Client>, nodes: Vec<NodeHandle>, bulk: Handle) -> Arc<LocalLink> {
+    pub(crate) fn start(client: &Arc<Client>, nodes: Vec<NodeHandle>, bulk: Handle) -> Arc<LocalLink> {
         let link = Arc::new(LocalLink { nodes, attached: Mutex::new(None), bulk: bulk.clone() });
         client.set_link(link.clone());
         let (link_there, client_there) = (Arc::downgrade(&link), Arc::downgrade(client));

@@ -5,7 +5,7 @@ use std::sync::mpsc::Sender;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Calls `tell` whenever one arrives, from a thread of its own.
-pub fn watch<T: Clone + Send + 'static>(tell: Sender<T>, what: T) -> Result<(), Failure> {
+pub(crate) fn watch<T: Clone + Send + 'static>(tell: Sender<T>, what: T) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -163,7 +163,7 @@ impl Client {
             Output::Tell(message) => self.tell(message),
             Output::Put { call, id, data } => {
                 let client = self.clone();
-                let done: OnPlaced = Box::new(move |outcome| client.drive(Input::Put { call, outcome }));
+                let done: OnPlaced = Box::new(move |outcome| client.drive(Input::Put { call, id, outcome }));
                 match self.link.get() {
                     Some(link) => link.put(id, data, done),
                     None => done(Err(SliceFault::Unreachable)),

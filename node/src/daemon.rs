@@ -12,7 +12,7 @@ use crate::runner::{Runner, Stopped};
 use crate::service::{About, AdminService, MountService, PeersService, Services, SlicesService};
 use crate::slices::Slices;
 use crate::storage::{DataFolder, FolderError, RaftLog, SliceError, SliceStore, State, StorageError};
-use baton_core::node::{Config, NodeMachine, Recovered};
+use baton_core::node::{Config, Fit, NodeMachine, Recovered};
 use baton_core::types::{ClusterId, NodeId};
 use std::collections::{BTreeMap, hash_map::RandomState};
 use std::hash::{BuildHasher, Hasher};
@@ -165,6 +165,7 @@ fn open(config: &NodeConfig) -> Result<Opened, NodeError> {
         }
         opened => opened?,
     };
+    let (log, recovered, state) = settle(&mut folder, config, log, recovered, state)?;
     let (slices, report) = SliceStore::open(&folder.slices())?;
     for damaged in &report.damaged {
         tracing::error!("damaged slices were found: {damaged:?}; they are fetched again from other nodes");
@@ -176,6 +177,53 @@ fn open_log_and_state(folder: &DataFolder) -> Result<(RaftLog, crate::storage::R
     let (log, recovered) = RaftLog::open(&folder.log())?;
     let state = State::open(&folder.state(), STATE_CACHE_BYTES)?;
     Ok((log, recovered, state))
+}
+
+/// Makes sure that the log and the state go together.
+fn settle(
+    folder: &mut DataFolder,
+    config: &NodeConfig,
+    log: RaftLog,
+    mut recovered: crate::storage::Recovered,
+    state: State,
+) -> Result<(RaftLog, crate::storage::Recovered, State), NodeError> {
+    let found = Recovered {
+        member: folder.is_member(),
+        hard_state: recovered.hard_state.clone(),
+        start: (recovered.base.index, recovered.base.term),
+        entries: recovered.entries.clone(),
+        base: Arc::new(baton_core::meta::Memory::default()),
+        stored: (state.applied().index, state.applied().term),
+    };
+    match found.fit() {
+        Fit::Good => Ok((log, recovered, state)),
+        Fit::Reset(why) => {
+            tracing::warn!("{why}: the log goes on behind the state, and this node votes again when it has caught up");
+            if config.peers.len() > 1 {
+                folder.unset_member()?;
+            }
+            recovered.base = state.applied();
+            recovered.entries.clear();
+            recovered.hard_state.commit = recovered.base.index;
+            let reset = crate::storage::LogWrite {
+                hard_state: Some(recovered.hard_state.clone()),
+                reset_to: Some(recovered.base),
+                ..Default::default()
+            };
+            log.append(&reset, true)?;
+            Ok((log, recovered, state))
+        }
+        Fit::Damaged(why) if config.peers.len() > 1 => {
+            drop((log, state));
+            let aside = folder.set_aside()?;
+            tracing::error!(
+                "the log and the state contradict each other ({why}): both were moved to {}",
+                aside.display()
+            );
+            Ok(open_log_and_state(folder)?)
+        }
+        Fit::Damaged(why) => Err(NodeError::State(why)),
+    }
 }
 
 struct Assembled {

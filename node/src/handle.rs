@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
 /// Where a mount's messages go; called on the node's thread, so it must not block.
-pub type Sink = Box<dyn Fn(ToMount) + Send>;
+pub(crate) type Sink = Box<dyn Fn(ToMount) + Send>;
 
 /// What reaches the runner.
 pub(crate) enum Event {

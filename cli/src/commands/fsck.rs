@@ -9,7 +9,7 @@ use serde_json::json;
 ///
 /// Checks link counts, orphans, listings, extents and slices on the node that answers. It changes nothing.
 #[derive(Args)]
-pub struct Fsck {
+pub(crate) struct Fsck {
     /// Nodes of the cluster: HOST:PORT[,HOST:PORT...]; the first that answers is checked
     #[arg(value_name = "ADDR[,ADDR...]")]
     addresses: String,
@@ -19,7 +19,7 @@ pub struct Fsck {
 }
 
 impl Fsck {
-    pub fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(self) -> Result<(), Failure> {
         let addresses = names::addresses(&self.addresses)?;
         let found = runtime()?.block_on(async {
             let mut admin = admin(&addresses).await?;

@@ -1,8 +1,8 @@
-pub mod fsck;
-pub mod mount;
-pub mod node;
-pub mod status;
-pub mod up;
+pub(crate) mod fsck;
+pub(crate) mod mount;
+pub(crate) mod node;
+pub(crate) mod status;
+pub(crate) mod up;
 
 use crate::failure::Failure;
 use baton_proto::v1::admin_client::AdminClient;

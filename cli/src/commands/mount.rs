@@ -9,7 +9,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 /// Threads that read the kernel's requests: more than cores, because a thread is busy while it answers.
-pub const FUSE_THREADS: usize = 4;
+pub(crate) const FUSE_THREADS: usize = 4;
 const CACHE_BYTES: u64 = 128 << 20;
 /// How long a first answer may take before the mount is given up.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Any node's address will do; with several, another one is used when one cannot be reached. `umount DIR`, Ctrl-C or SIGTERM
 /// ends it.
 #[derive(Args)]
-pub struct Mount {
+pub(crate) struct Mount {
     /// Nodes of the cluster: HOST:PORT[,HOST:PORT...]
     #[arg(value_name = "ADDR[,ADDR...]")]
     addresses: String,
@@ -34,7 +34,7 @@ pub struct Mount {
 }
 
 impl Mount {
-    pub fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(self) -> Result<(), Failure> {
         let addresses = names::addresses(&self.addresses)?;
         let options = parse_options(&self.options)?;
         if self.background && !background::is_child() {
@@ -77,7 +77,7 @@ fn serve(mounted: &Arc<fuse::Mounted>) -> Result<(), Failure> {
     Ok(())
 }
 
-pub fn parse_options(options: &[String]) -> Result<MountOptions, Failure> {
+pub(crate) fn parse_options(options: &[String]) -> Result<MountOptions, Failure> {
     let mut parsed = MountOptions::default();
     for option in options.iter().map(|o| o.trim()).filter(|o| !o.is_empty()) {
         match option {

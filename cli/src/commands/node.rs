@@ -16,7 +16,7 @@ use std::time::Duration;
 #[command(
     after_help = "The configuration file is TOML:\n\n    id = 1\n    listen = \"0.0.0.0:7400\"\n    data = \"/var/lib/baton\"\n\n    [peers]\n    1 = \"10.0.0.1:7400\"\n    2 = \"10.0.0.2:7400\"\n    3 = \"10.0.0.3:7400\""
 )]
-pub struct Node {
+pub(crate) struct Node {
     /// This node's number, from 1
     #[arg(long, value_name = "N", required_unless_present = "config")]
     id: Option<u64>,
@@ -35,7 +35,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(self) -> Result<(), Failure> {
         let config = self.config()?;
         let bulk = bulk_runtime()?;
         let node = baton_node::start(&config, Links::Grpc, bulk.handle().clone())?;

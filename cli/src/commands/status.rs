@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Show the nodes, who leads, how far each is, their room, and the mounts
 #[derive(Args)]
-pub struct Status {
+pub(crate) struct Status {
     /// Nodes of the cluster: HOST:PORT[,HOST:PORT...]; the leader is asked where it can be reached
     #[arg(value_name = "ADDR[,ADDR...]")]
     addresses: String,
@@ -18,7 +18,7 @@ pub struct Status {
 }
 
 impl Status {
-    pub fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(self) -> Result<(), Failure> {
         let addresses = names::addresses(&self.addresses)?;
         let status = runtime()?.block_on(ask(&addresses))?;
         if self.json {

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// All nodes run in this process and keep their data under one folder; the same tree is mounted at every MOUNTPOINT. Ctrl-C
 /// or SIGTERM unmounts and ends; started again, everything is there.
 #[derive(Args)]
-pub struct Up {
+pub(crate) struct Up {
     /// Empty directories; made if they do not exist
     #[arg(required = true)]
     mountpoint: Vec<PathBuf>,
@@ -42,7 +42,7 @@ struct Mount {
 }
 
 impl Up {
-    pub fn run(self) -> Result<(), Failure> {
+    pub(crate) fn run(self) -> Result<(), Failure> {
         let data = match self.data.or_else(names::data_folder) {
             Some(data) => data,
             None => return Err(Failure::Usage("there is no HOME to keep data in: name a folder with --data".into())),

@@ -41,7 +41,6 @@ pub(super) enum Want {
 #[derive(Clone, Debug)]
 pub(super) enum Got {
     Reply(Reply),
-    Placed(Vec<NodeId>),
     Stored { id: SliceId, nodes: Vec<NodeId> },
     Parts(Vec<Bytes>),
 }

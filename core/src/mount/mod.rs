@@ -57,6 +57,7 @@ pub enum Input {
     /// A slice is on its nodes' disks.
     Put {
         call: CallId,
+        id: SliceId,
         outcome: Result<Vec<NodeId>, SliceFault>,
     },
     /// The parts asked for, in order.
@@ -157,7 +158,7 @@ impl MountMachine {
             Input::Linked => self.linked(),
             Input::Unlinked => self.unlinked(),
             Input::Node(message) => self.from_node(message),
-            Input::Put { call, outcome } => self.slice_came(call, outcome.map(Got::Placed)),
+            Input::Put { call, id, outcome } => self.slice_stored(call, id, outcome),
             Input::Got { call, outcome } => self.slice_came(call, outcome.map(Got::Parts)),
             Input::Groups { call, groups } => self.groups_came(call, groups),
         }
@@ -262,14 +263,21 @@ impl MountMachine {
         }
     }
 
+    /// An outcome that is not of the slice the call waits for is of one it gave up, when its session ended: never to be taken
+    /// for the other.
+    fn slice_stored(&mut self, call: CallId, id: SliceId, outcome: Result<Vec<NodeId>, SliceFault>) {
+        let Some(running) = self.running.get_mut(&call) else { return };
+        if running.slice == Some(id) && matches!(running.want, Some(Want::Put(_))) {
+            if outcome.is_ok() {
+                running.slice = None;
+            }
+            self.slice_came(call, outcome.map(|nodes| Got::Stored { id, nodes }));
+        }
+    }
+
     fn slice_came(&mut self, id: CallId, outcome: Result<Got, SliceFault>) {
         let Some(running) = self.running.get_mut(&id) else { return };
         match outcome {
-            Ok(Got::Placed(nodes)) => {
-                let Some(slice) = running.slice.take() else { return };
-                running.known.push(Got::Stored { id: slice, nodes });
-                self.run(id);
-            }
             Ok(got) => {
                 running.known.push(got);
                 self.run(id);

@@ -174,6 +174,16 @@ impl NodeMachine {
         }
     }
 
+    /// The state was replaced as a whole: sessions that ended meanwhile are gone, the others send again what is unanswered.
+    pub(super) fn settle_after_snapshot(&mut self) {
+        let ended: Vec<SessionId> =
+            self.attach.by_session.keys().filter(|id| !self.sessions.contains_key(id)).copied().collect();
+        for session in ended {
+            self.session_gone(session);
+        }
+        self.all_again();
+    }
+
     /// The session is over: whoever claims it must start a new one.
     pub(super) fn session_gone(&mut self, session: SessionId) {
         if let Some(conn) = self.attach.by_session.remove(&session) {
@@ -316,7 +326,7 @@ impl NodeMachine {
         self.settle_claims();
         if self.now.mono >= self.attach.last_report + REPORT_US {
             self.attach.last_report = self.now.mono;
-            let space = self.space.get(&self.config.id).copied().unwrap_or_default();
+            let space = self.space.get(&self.config.id).map(|(space, _)| *space).unwrap_or_default();
             if let Some(leader) = self.leader.filter(|l| *l != self.config.id) {
                 let mut sessions = Vec::new();
                 for attached in self.attach.conns.values_mut() {

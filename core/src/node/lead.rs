@@ -10,7 +10,12 @@ use crate::meta::Op;
 use crate::meta::ops::WriteData;
 use crate::session::{Command, Reply, Turn};
 use crate::types::{Errno, NodeId, SessionId, Stamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A snapshot that was offered is offered again after this long.
+const SNAPSHOT_AGAIN_US: u64 = 10_000_000;
+/// A report of a node's disk counts for this long; one comes every second.
+const SPACE_RECENT_US: u64 = 5_000_000;
 
 #[derive(Default)]
 pub(super) struct Lead {
@@ -28,6 +33,8 @@ pub(super) struct Lead {
     /// When each session was last heard of.
     heard: BTreeMap<SessionId, u64>,
     pub(super) orphans: Orphans,
+    /// Followers that a snapshot was offered to, and since when nothing came of it.
+    snapshots: BTreeMap<u64, u64>,
     last_beat: u64,
     last_stamp: Stamp,
 }
@@ -56,6 +63,10 @@ impl Lead {
         if self.term != 0 {
             self.heard.insert(session, now);
         }
+    }
+
+    pub(super) fn slept(&mut self, for_us: u64) {
+        self.heard.values_mut().for_each(|at| *at += for_us);
     }
 
     pub(super) fn session_ended(&mut self, session: SessionId) {
@@ -111,27 +122,22 @@ impl NodeMachine {
         }
     }
 
-    /// A follower that gave up on a snapshot says nothing of it: after a while Raft is told to try again.
+    /// A follower that gave up on a snapshot says nothing of it: after a while Raft is told to try again. One that is still
+    /// fetching does not mind.
     fn retry_snapshots(&mut self) {
-        const AFTER_TICKS: u64 = 600;
-        if !(self.now.mono / super::TICK_US).is_multiple_of(AFTER_TICKS) {
-            return;
-        }
-        let stuck: Vec<u64> = self
-            .raw
-            .raft
-            .prs()
-            .iter()
-            .filter(|(_, progress)| progress.state == raft::ProgressState::Snapshot)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in stuck {
-            self.raw.report_snapshot(id, raft::SnapshotStatus::Failure);
+        let now = self.now.mono;
+        let in_snapshot = |(_, progress): &(&u64, &raft::Progress)| progress.state == raft::ProgressState::Snapshot;
+        let waiting: BTreeSet<u64> = self.raw.raft.prs().iter().filter(in_snapshot).map(|(id, _)| *id).collect();
+        let since = &mut self.lead.snapshots;
+        since.retain(|id, _| waiting.contains(id));
+        for id in waiting {
+            if now >= *since.entry(id).or_insert(now) + SNAPSHOT_AGAIN_US {
+                since.insert(id, now);
+                self.raw.report_snapshot(id, raft::SnapshotStatus::Failure);
+            }
         }
     }
 
-    /// What is committed may already have been acknowledged, by a follower that applied it first: so the leader answers only
-    /// once it has applied it too. (It cannot before its own disk has it, and that may be slower than a majority's.)
     pub(super) fn publish_lease(&mut self) {
         let latest = self.applied.0 >= self.raw.raft.raft_log.committed;
         let until = if self.is_leader() && self.lead.settled && latest {
@@ -157,7 +163,7 @@ impl NodeMachine {
     }
 
     pub(super) fn report(&mut self, from: NodeId, sessions: Vec<SessionId>, space: Space, applied: u64) {
-        self.space.insert(from, space);
+        self.space.insert(from, (space, self.now.mono));
         self.publish_space();
         self.peer_applied.insert(from, applied);
         for session in sessions {
@@ -223,7 +229,10 @@ impl NodeMachine {
         if matches!(op, Op::Reap(_) | Op::PlaceSlice(_) | Op::Merge(_)) {
             return Some(Errno::EPERM);
         }
-        let full = || self.space.values().any(|s| s.total > 0 && s.free < DISK_RESERVE);
+        // What a node said long ago, perhaps before it died, says nothing of today.
+        let recent = |at: u64| self.now.mono < at + SPACE_RECENT_US;
+        let is_full = |(space, at): (Space, u64)| recent(at) && space.total > 0 && space.free < DISK_RESERVE;
+        let full = || self.voters.iter().filter_map(|node| self.space.get(node)).copied().any(is_full);
         (op.grows() && full()).then_some(Errno::ENOSPC)
     }
 

@@ -64,6 +64,8 @@ const HEARTBEAT_TICKS: usize = 2;
 const ELECTION_TICKS: usize = 20;
 /// Raft ticks made up for at once after a pause: a node that slept does not wake as a candidate.
 const TICKS_AT_ONCE: u64 = 4;
+/// A longer time between two ticks was a pause of this node.
+const PAUSE_US: u64 = 1_000_000;
 /// Changes that may wait for the state store before new commands are held back.
 const WAITING_CHANGES_MAX: usize = 400_000;
 /// Changes after which the state store is given work even between ticks.
@@ -113,6 +115,42 @@ pub struct Recovered {
     pub stored: (u64, u64),
 }
 
+/// How the log and the state that a node found on its disk go together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fit {
+    Good,
+    /// The state is newer than the log: the node ended between the installation of a snapshot and the log's reset. The log
+    /// must be reset to the state, durably, and what this node had acknowledged behind it is not known: it may not vote until
+    /// it has caught up.
+    Reset(String),
+    /// One of them is not what it was.
+    Damaged(String),
+}
+
+impl Recovered {
+    pub fn fit(&self) -> Fit {
+        let (stored, start) = (self.stored, self.start);
+        let last = start.0 + self.entries.len() as u64;
+        if stored.0 < start.0 {
+            return Fit::Damaged(format!("the log begins behind entry {}, the state ends at {}", start.0, stored.0));
+        }
+        if self.member && stored.0 > 0 && self.hard_state.term == 0 {
+            return Fit::Damaged(format!("the state is of entry {}, and the log is empty", stored.0));
+        }
+        let term = match stored.0.checked_sub(start.0 + 1) {
+            None => Some(start.1),
+            Some(at) => self.entries.get(at as usize).map(|e| e.term),
+        };
+        if term != Some(stored.1) {
+            return Fit::Reset(format!(
+                "the state is of entry {} of term {}, the log ends at {last}",
+                stored.0, stored.1
+            ));
+        }
+        Fit::Good
+    }
+}
+
 pub struct NodeMachine {
     config: Config,
     voters: Vec<NodeId>,
@@ -140,7 +178,8 @@ pub struct NodeMachine {
     lead: Lead,
     attach: Attach,
     leader: Option<NodeId>,
-    space: BTreeMap<NodeId, Space>,
+    /// What each node said of its disk, and when.
+    space: BTreeMap<NodeId, (Space, u64)>,
     peer_applied: BTreeMap<NodeId, u64>,
     log_tail: u64,
 }
@@ -151,12 +190,11 @@ impl NodeMachine {
         let mut conf_state = ConfState::default();
         conf_state.voters = voters.iter().map(|n| n.0).collect();
         conf_state.learners = config.nodes.iter().filter(|n| !voters.contains(n)).map(|n| n.0).collect();
+        if let Fit::Damaged(why) | Fit::Reset(why) = recovered.fit() {
+            return Err(why);
+        }
+        let (start, entries) = (recovered.start, recovered.entries);
         let mut hard_state = recovered.hard_state;
-        let (start, entries) = if recovered.stored.0 > recovered.start.0 + recovered.entries.len() as u64 {
-            (recovered.stored, Vec::new()) // a crash between the installation of a snapshot and the log's reset
-        } else {
-            (recovered.start, recovered.entries)
-        };
         hard_state.commit = hard_state.commit.max(recovered.stored.0);
         let mut log = Log::new(hard_state, conf_state, start, entries);
         log.stored = recovered.stored;
@@ -240,7 +278,7 @@ impl NodeMachine {
             Input::SnapshotFetched(got) => self.snapshot_fetched(got),
             Input::MemberRecorded => self.join.recorded(),
             Input::Space(space) => {
-                self.space.insert(self.config.id, space);
+                self.space.insert(self.config.id, (space, self.now.mono));
                 self.publish_space();
             }
             Input::Propose(op) => self.propose_own(op),
@@ -271,7 +309,12 @@ impl NodeMachine {
     }
 
     fn tick(&mut self) {
-        let ticks = ((self.now.mono - self.last_tick) / TICK_US).min(TICKS_AT_ONCE);
+        let gap = self.now.mono - self.last_tick;
+        if gap > PAUSE_US {
+            // This node slept: that it heard of nobody meanwhile says nothing about them.
+            self.lead.slept(gap);
+        }
+        let ticks = (gap / TICK_US).min(TICKS_AT_ONCE);
         if ticks > 0 {
             self.last_tick = self.now.mono;
         }
@@ -369,7 +412,7 @@ impl NodeMachine {
     }
 
     fn publish_space(&self) {
-        let least = self.space.values().copied().min_by_key(|s| s.free).unwrap_or_default();
+        let least = self.space.values().map(|(space, _)| *space).min_by_key(|s| s.free).unwrap_or_default();
         self.shared.write().space = least;
     }
 

@@ -99,7 +99,13 @@ impl NodeMachine {
         }
     }
 
-    fn send_raft(&mut self, message: Message) {
+    /// Raft joins appends without a limit to their size; the wire has one. So a long one goes out in pieces, each of which
+    /// follows from the one before.
+    fn send_raft(&mut self, mut message: Message) {
+        while let Some(rest) = split_append(&mut message) {
+            self.send(NodeId(message.to), ToPeer::Raft(Box::new(message)));
+            message = rest;
+        }
         self.send(NodeId(message.to), ToPeer::Raft(Box::new(message)));
     }
 
@@ -210,11 +216,38 @@ impl NodeMachine {
             if let Err(why) = self.load_from_view() {
                 return self.stop(why);
             }
+            self.settle_after_snapshot();
         }
         self.apply_committed(deferred);
         let _refused = self.raw.step(*message);
         self.drive_raft();
     }
+}
+
+/// Bytes of entries in one message.
+const APPEND_BYTES_MAX: usize = 2 << 20;
+
+/// Cuts an append that is too long: the message keeps what fits, the rest is answered.
+fn split_append(message: &mut Message) -> Option<Message> {
+    let mut bytes = 0;
+    let fits = message.entries.iter().take_while(|entry| {
+        let first = bytes == 0;
+        bytes += entry.data.len() + 64;
+        first || bytes <= APPEND_BYTES_MAX
+    });
+    let fits = fits.count();
+    if fits == message.entries.len() {
+        return None;
+    }
+    let mut kept = std::mem::take(&mut message.entries).into_vec();
+    let left = kept.split_off(fits);
+    let last = kept.last()?;
+    let mut rest = message.clone();
+    rest.index = last.index;
+    rest.log_term = last.term;
+    rest.entries = left.into();
+    message.entries = kept.into();
+    Some(rest)
 }
 
 /// Entries that follow each other, from the index that the message names.

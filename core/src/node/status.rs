@@ -87,7 +87,7 @@ impl NodeMachine {
             node,
             voter: self.voters.contains(&node),
             applied: if me { Some(self.applied.0) } else { self.peer_applied.get(&node).copied() },
-            space: self.space.get(&node).copied(),
+            space: self.space.get(&node).map(|(space, _)| *space),
             active: if me { Some(true) } else { progress.map(|p| p.recent_active) },
         }
     }

@@ -1,7 +1,7 @@
 //! The other nodes, as this one reaches them: over gRPC, or in the same process.
 
 pub(crate) mod grpc;
-pub mod local;
+pub(crate) mod local;
 
 use crate::storage::state::snapshot::Part;
 use baton_core::mount::{SliceFault, SlicePart};

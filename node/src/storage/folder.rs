@@ -130,6 +130,11 @@ impl DataFolder {
         self.write(self.cluster, true)
     }
 
+    /// This node no longer votes, until it has caught up with the others. Durable when it returns.
+    pub fn unset_member(&mut self) -> Result<(), FolderError> {
+        self.write(self.cluster, false)
+    }
+
     /// Leaves word for the next start that the state was found damaged.
     pub fn ask_for_rebuild(&self) -> Result<(), FolderError> {
         let path = self.path.join(REBUILD);

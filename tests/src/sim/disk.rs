@@ -6,7 +6,7 @@
 
 use super::rng::Rng;
 use baton_core::meta::{Fault, Key, Store, Value};
-use baton_core::node::{Base, Changes, LogWrite, Recovered};
+use baton_core::node::{Base, Changes, Fit, LogWrite, Recovered};
 use baton_core::types::SliceId;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -76,6 +76,7 @@ impl Disk {
         }
         if let Some(first) = write.entries.first() {
             let keep = first.index.saturating_sub(self.start().0 + 1) as usize;
+            assert!(keep <= self.log.entries.len(), "a log was written with a gap before entry {}", first.index);
             self.log.entries.truncate(keep);
             self.log.entries.extend(write.entries);
         }
@@ -161,7 +162,22 @@ impl Disk {
         self.log.hard_state.is_none() && self.durable_at.0 == 0
     }
 
-    pub(super) fn recover(&self, claims_membership: bool) -> Recovered {
+    /// What a start finds, made to fit as a node's shell does it.
+    pub(super) fn recover(&mut self, claims_membership: bool) -> Recovered {
+        let found = self.found(claims_membership);
+        if !matches!(found.fit(), Fit::Reset(_)) {
+            return found;
+        }
+        self.member = false;
+        self.log.entries.clear();
+        self.log.reset_to = Some(self.durable_at);
+        if let Some(hard_state) = &mut self.log.hard_state {
+            hard_state.commit = self.durable_at.0;
+        }
+        self.found(claims_membership)
+    }
+
+    fn found(&self, claims_membership: bool) -> Recovered {
         Recovered {
             member: self.member || claims_membership,
             hard_state: self.log.hard_state.clone().unwrap_or_default(),

@@ -182,10 +182,11 @@ impl World {
         mount: usize,
         life: Life,
         call: CallId,
+        id: SliceId,
         outcome: Result<Vec<NodeId>, SliceFault>,
     ) {
         if self.mount_lives(mount, life) {
-            self.step_mount(mount, Input::Put { call, outcome });
+            self.step_mount(mount, Input::Put { call, id, outcome });
         }
     }
 

@@ -33,7 +33,7 @@ impl World {
         // The answer may get lost though the slice was stored.
         let outcome = if self.rng.one_in(50) { Err(SliceFault::Unreachable) } else { outcome };
         let delay = self.rng.delay(self.net.delay_us + 1_000);
-        self.after(delay, Event::PutDone(mount, life, call, outcome));
+        self.after(delay, Event::PutDone(mount, life, call, id, outcome));
     }
 
     fn replicate(&mut self, primary: usize, id: SliceId, data: &Bytes) -> Result<Vec<NodeId>, SliceFault> {

@@ -47,7 +47,7 @@ pub(super) enum Event {
     MountHearsBreak(usize, Life, u64),
     Connect(usize, Life),
     PutArrives(usize, Life, CallId, SliceId, Bytes),
-    PutDone(usize, Life, CallId, Result<Vec<NodeId>, SliceFault>),
+    PutDone(usize, Life, CallId, SliceId, Result<Vec<NodeId>, SliceFault>),
     GetArrives(usize, Life, CallId, Vec<SlicePart>),
     GetDone(usize, Life, CallId, Result<Vec<Bytes>, SliceFault>),
     Groups(usize, Life, CallId),
@@ -184,7 +184,7 @@ impl World {
             Event::MountHearsBreak(mount, life, conn) => self.mount_hears_break(mount, life, conn),
             Event::Connect(mount, life) => self.connect(mount, life),
             Event::PutArrives(mount, life, call, id, data) => self.put_arrives(mount, life, call, id, data),
-            Event::PutDone(mount, life, call, outcome) => self.put_done(mount, life, call, outcome),
+            Event::PutDone(mount, life, call, id, outcome) => self.put_done(mount, life, call, id, outcome),
             Event::GetArrives(mount, life, call, parts) => self.get_arrives(mount, life, call, &parts),
             Event::GetDone(mount, life, call, outcome) => self.get_done(mount, life, call, outcome),
             Event::Groups(mount, life, call) => self.groups(mount, life, call),
@@ -203,7 +203,7 @@ impl World {
             Event::MountTick(mount, _)
             | Event::MountHearsBreak(mount, _, _)
             | Event::Connect(mount, _)
-            | Event::PutDone(mount, _, _, _)
+            | Event::PutDone(mount, _, _, _, _)
             | Event::GetDone(mount, _, _, _)
             | Event::Groups(mount, _, _)
             | Event::Process(mount, _, _) => self.mounts[*mount].frozen_until,
@@ -231,7 +231,7 @@ impl World {
             Event::MountHearsBreak(m, _, conn) => (15 + (conn << 8), *m as u64),
             Event::Connect(m, _) => (16, *m as u64),
             Event::PutArrives(m, _, call, ..) => (17 + (call.0 << 8), *m as u64),
-            Event::PutDone(m, _, call, _) => (18 + (call.0 << 8), *m as u64),
+            Event::PutDone(m, _, call, _, _) => (18 + (call.0 << 8), *m as u64),
             Event::GetArrives(m, _, call, _) => (19 + (call.0 << 8), *m as u64),
             Event::GetDone(m, _, call, _) => (20 + (call.0 << 8), *m as u64),
             Event::Groups(m, _, call) => (21 + (call.0 << 8), *m as u64),
