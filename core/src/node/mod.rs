@@ -388,3 +388,6 @@ impl NodeMachine {
 
 /// Items that wait to be proposed.
 type Queue = VecDeque<Item>;
+
+#[cfg(test)]
+mod tests;
