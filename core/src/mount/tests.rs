@@ -1,1 +1,302 @@
+//! A mount against a node that says what each test wants it to.
 
+use super::*;
+use crate::limits::SESSION_WINDOW;
+use crate::meta::ops::{GetAttr, Open, ReadLayout, SliceRef, Unlink, Write, WriteAt, WriteData};
+use crate::meta::{Answer, Layout, Op, Piece, PieceSource};
+use crate::types::{Attr, Kind, Name, Stamp, Version};
+
+struct Script {
+    mount: MountMachine,
+    now: u64,
+    calls: u64,
+    out: Vec<Output>,
+}
+
+impl Script {
+    fn new() -> Script {
+        let config = Config { client: "host:/mnt".into(), nonce: 7 };
+        Script { mount: MountMachine::new(config), now: 1_000_000, calls: 0, out: Vec::new() }
+    }
+
+    /// A mount that has session 1.
+    fn connected() -> Script {
+        let mut script = Script::new();
+        script.give(Input::Linked);
+        script.welcome(1);
+        script.out.clear();
+        script
+    }
+
+    fn give(&mut self, input: Input) {
+        self.out.extend(self.mount.step(self.now, input));
+    }
+
+    fn says(&mut self, message: ToMount) {
+        self.give(Input::Node(message));
+    }
+
+    fn welcome(&mut self, session: u64) {
+        self.says(ToMount::Welcome { session: SessionId(session), last: 0, node: NodeId(1) });
+    }
+
+    fn wait(&mut self, us: u64) {
+        self.now += us;
+        self.give(Input::Tick);
+    }
+
+    fn call(&mut self, call: Call) -> CallId {
+        self.calls += 1;
+        let id = CallId(self.calls);
+        self.give(Input::Call { id, cred: Cred { uid: 1, gid: 1, groups: None }, call });
+        id
+    }
+
+    fn unlink(&mut self) -> CallId {
+        let name = Name::new(b"f").unwrap();
+        self.call(Call::Do(Op::Unlink(Unlink { dir: Ino::ROOT, name })))
+    }
+
+    fn told(&mut self) -> Vec<ToNode> {
+        let tell = |o| if let Output::Tell(message) = o { Some(message) } else { None };
+        std::mem::take(&mut self.out).into_iter().filter_map(tell).collect()
+    }
+
+    fn numbers(&mut self) -> Vec<(u64, u64)> {
+        let commands = |m| if let ToNode::Commands(commands) = m { commands } else { Vec::new() };
+        self.told().into_iter().flat_map(commands).map(|c| (c.number, c.acked)).collect()
+    }
+
+    fn outcomes(&mut self) -> Vec<(CallId, Result<Done, Errno>)> {
+        let outcome = |o| if let Output::Respond { call, outcome } = o { Some((call, outcome)) } else { None };
+        std::mem::take(&mut self.out).into_iter().filter_map(outcome).collect()
+    }
+
+    fn done(&mut self, number: u64) {
+        self.says(ToMount::Replies(vec![(number, Reply::Done(Answer::Done))]));
+    }
+}
+
+fn attr(ino: u64) -> Attr {
+    Attr {
+        ino: Ino(ino),
+        kind: Kind::File,
+        mode: 0o644,
+        nlink: 1,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        size: 0,
+        allocated: 0,
+        atime: Stamp::default(),
+        mtime: Stamp::default(),
+        ctime: Stamp::default(),
+        btime: Stamp::default(),
+        version: Version(1),
+        content: Version(1),
+    }
+}
+
+#[test]
+fn what_is_unanswered_is_sent_again_on_a_new_stream() {
+    let mut s = Script::connected();
+    s.unlink();
+    s.unlink();
+    s.unlink();
+    assert_eq!(s.numbers(), [(1, 0), (2, 0), (3, 0)]);
+    s.done(1);
+    s.give(Input::Unlinked);
+    s.out.clear();
+    s.give(Input::Linked);
+    assert!(matches!(s.told()[..], [ToNode::Hello { session: Some(SessionId(1)), .. }]));
+    s.welcome(1);
+    assert_eq!(s.numbers(), [(2, 1), (3, 1)]);
+}
+
+#[test]
+fn a_reply_is_taken_once() {
+    let mut s = Script::connected();
+    let call = s.unlink();
+    s.out.clear();
+    s.done(1);
+    s.done(1);
+    assert_eq!(s.outcomes(), [(call, Ok(Done::Answer(Answer::Done)))]);
+}
+
+#[test]
+fn silence_is_answered_by_sending_again() {
+    let mut s = Script::connected();
+    s.unlink();
+    s.out.clear();
+    s.wait(1_900_000);
+    assert_eq!(s.numbers(), []);
+    s.wait(200_000);
+    assert_eq!(s.numbers(), [(1, 0)]);
+}
+
+#[test]
+fn many_agains_at_once_are_heeded_once() {
+    let mut s = Script::connected();
+    s.unlink();
+    s.wait(100_000);
+    s.out.clear();
+    for _ in 0..5 {
+        s.says(ToMount::Again);
+    }
+    assert_eq!(s.numbers(), [(1, 0)]);
+    s.wait(60_000);
+    assert_eq!(s.numbers(), [(1, 0)], "what was asked for meanwhile is not forgotten");
+    s.wait(60_000);
+    assert_eq!(s.numbers(), []);
+}
+
+#[test]
+fn the_window_holds_back_and_lets_go_in_order() {
+    let mut s = Script::connected();
+    for _ in 0..SESSION_WINDOW + 2 {
+        s.unlink();
+    }
+    assert_eq!(s.numbers().len(), SESSION_WINDOW);
+    s.done(1);
+    assert_eq!(s.numbers(), [(SESSION_WINDOW as u64 + 1, 1)]);
+    s.done(2);
+    assert_eq!(s.numbers(), [(SESSION_WINDOW as u64 + 2, 2)]);
+}
+
+#[test]
+fn a_fenced_mount_fails_what_may_have_happened_and_begins_anew() {
+    let mut s = Script::connected();
+    let command = s.unlink();
+    let question = s.call(Call::Ask(Query::GetAttr(GetAttr { ino: Ino(5) })));
+    s.out.clear();
+    s.says(ToMount::Gone);
+    assert!(matches!(s.out[0], Output::Fenced { lost: 1 }));
+    assert!(s.out.iter().any(|o| matches!(o, Output::Tell(ToNode::Hello { session: None, nonce, .. }) if *nonce != 7)));
+    assert_eq!(s.outcomes(), [(command, Err(Errno::EIO))]);
+    s.welcome(2);
+    let asked = s.told();
+    let [ToNode::Ask { id, .. }] = asked[..] else { panic!("{asked:?}") };
+    s.says(ToMount::Answer { id, reply: Reply::Done(Answer::Attr(attr(5))) });
+    assert_eq!(s.outcomes(), [(question, Ok(Done::Answer(Answer::Attr(attr(5)))))]);
+    s.unlink();
+    assert_eq!(s.numbers(), [(1, 0)], "numbers begin anew with the session");
+}
+
+#[test]
+fn who_holds_waits_for_opens_that_began_before() {
+    let mut s = Script::connected();
+    s.call(Call::Open { ino: Ino(5), read: true, write: false, exec: false });
+    s.out.clear();
+    s.says(ToMount::WhoHolds { round: 1, inos: vec![Ino(5), Ino(6)] });
+    assert_eq!(s.told(), [], "the open may still succeed");
+    s.says(ToMount::Answer { id: 1, reply: Reply::Done(Answer::Attr(attr(5))) });
+    assert_eq!(s.told(), [ToNode::Holds { round: 1, inos: vec![Ino(5)] }]);
+    s.call(Call::Open { ino: Ino(6), read: true, write: false, exec: false });
+    s.call(Call::Release(Handle(1)));
+    s.out.clear();
+    s.says(ToMount::Answer { id: 2, reply: Reply::Failed(Errno::ESTALE) });
+    s.says(ToMount::WhoHolds { round: 2, inos: vec![Ino(5)] });
+    assert_eq!(s.told(), [ToNode::Holds { round: 2, inos: vec![] }]);
+}
+
+#[test]
+fn an_open_that_begins_later_delays_no_answer() {
+    let mut s = Script::connected();
+    let open = |ino| Call::Open { ino: Ino(ino), read: true, write: false, exec: false };
+    s.call(open(5));
+    s.says(ToMount::WhoHolds { round: 1, inos: vec![Ino(9)] });
+    s.call(open(6));
+    s.out.clear();
+    s.says(ToMount::Answer { id: 1, reply: Reply::Failed(Errno::ENOENT) });
+    assert_eq!(s.told(), [ToNode::Holds { round: 1, inos: vec![] }]);
+}
+
+#[test]
+fn groups_are_looked_up_when_the_answer_depends_on_them() {
+    let mut s = Script::connected();
+    let call = s.unlink();
+    s.out.clear();
+    s.says(ToMount::Replies(vec![(1, Reply::NeedGroups)]));
+    assert!(matches!(s.out[..], [Output::Groups { call: asked }] if asked == call));
+    s.out.clear();
+    s.give(Input::Groups { call, groups: vec![4] });
+    let told = s.told();
+    let [ToNode::Commands(commands)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((commands[0].number, commands[0].acked), (2, 1));
+    assert_eq!(commands[0].cred.groups, Some(vec![4]));
+    s.done(2);
+    assert_eq!(s.outcomes().len(), 1);
+}
+
+fn layout(slice: u64) -> Reply {
+    let id = SliceId { session: SessionId(1), number: slice };
+    let source = PieceSource::Slice { id, at: 0, nodes: vec![NodeId(1)] };
+    Reply::Done(Answer::Layout(Layout { size: 3, pieces: vec![Piece { len: 3, source }] }))
+}
+
+#[test]
+fn a_read_whose_slice_was_replaced_starts_again() {
+    let mut s = Script::connected();
+    let call = s.call(Call::Read { ino: Ino(5), offset: 0, len: 3 });
+    s.says(ToMount::Answer { id: 1, reply: layout(1) });
+    s.out.clear();
+    s.give(Input::Got { call, outcome: Err(SliceFault::Missing) });
+    let query = Query::ReadLayout(ReadLayout { ino: Ino(5), offset: 0, len: 3 });
+    assert!(matches!(&s.told()[..], [ToNode::Ask { id: 2, query: asked, .. }] if *asked == query));
+    s.says(ToMount::Answer { id: 2, reply: layout(2) });
+    s.out.clear();
+    s.give(Input::Got { call, outcome: Ok(vec![Bytes::from_static(b"abc")]) });
+    assert_eq!(s.outcomes(), [(call, Ok(Done::Data(vec![Bytes::from_static(b"abc")])))]);
+}
+
+#[test]
+fn a_slice_that_nobody_took_is_tried_again_and_then_written() {
+    let mut s = Script::connected();
+    let data = Bytes::from(vec![1; 100_000]);
+    let call = s.call(Call::Write { ino: Ino(5), at: WriteAt::End, data, kill_suid: false });
+    let id = SliceId { session: SessionId(1), number: 1 };
+    assert!(matches!(s.out[..], [Output::Put { id: put, .. }] if put == id));
+    s.give(Input::Put { call, outcome: Err(SliceFault::Unreachable) });
+    s.out.clear();
+    s.wait(250_000);
+    assert!(s.out.iter().any(|o| matches!(o, Output::Put { id: put, .. } if *put == id)));
+    s.out.clear();
+    s.give(Input::Put { call, outcome: Ok(vec![NodeId(1), NodeId(2)]) });
+    let told = s.told();
+    let [ToNode::Commands(commands)] = &told[..] else { panic!("{told:?}") };
+    let slice = SliceRef { id, len: 100_000, nodes: vec![NodeId(1), NodeId(2)] };
+    let write = Write { ino: Ino(5), at: WriteAt::End, data: WriteData::Slice(slice), kill_suid: false };
+    assert_eq!(commands[0].op, Op::Write(write));
+}
+
+#[test]
+fn a_stored_slice_of_a_session_that_ended_is_not_used() {
+    let mut s = Script::connected();
+    let data = Bytes::from(vec![1; 100_000]);
+    let call = s.call(Call::Write { ino: Ino(5), at: WriteAt::End, data, kill_suid: false });
+    s.give(Input::Put { call, outcome: Ok(vec![NodeId(1)]) });
+    s.out.clear();
+    s.says(ToMount::Gone);
+    assert_eq!(s.outcomes(), [(call, Err(Errno::EIO))]);
+}
+
+#[test]
+fn a_mount_without_a_node_waits_and_then_asks() {
+    let mut s = Script::new();
+    let open = Open { ino: Ino(5), read: true, write: false, exec: false };
+    s.call(Call::Open { ino: open.ino, read: true, write: false, exec: false });
+    s.unlink();
+    assert_eq!(s.told(), []);
+    assert!(!s.mount.is_ready());
+    s.give(Input::Linked);
+    s.welcome(3);
+    assert!(s.mount.is_ready());
+    let told = s.told();
+    assert!(matches!(told[0], ToNode::Hello { session: None, nonce: 7, .. }));
+    assert!(
+        told.iter()
+            .any(|m| *m
+                == ToNode::Ask { id: 1, cred: Cred { uid: 1, gid: 1, groups: None }, query: open.clone().into() })
+    );
+    assert!(told.iter().any(|m| matches!(m, ToNode::Commands(c) if c[0].number == 1 && c[0].session == SessionId(3))));
+}

@@ -435,3 +435,6 @@ impl NodeMachine {
 
 /// Items that wait to be proposed.
 type Queue = VecDeque<Item>;
+
+#[cfg(test)]
+mod tests;

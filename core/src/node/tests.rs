@@ -1,0 +1,358 @@
+//! A small cluster in one place: messages arrive at once unless cut, disks finish at once unless held.
+
+use super::*;
+use crate::meta::ops::{GetAttr, Mkdir};
+use crate::meta::{Answer, Fault, Query};
+use crate::session::{Command, Reply, ToMount, ToNode};
+use crate::types::{Cred, Ino, Name};
+use std::collections::BTreeSet;
+use std::sync::RwLock;
+
+#[derive(Default)]
+struct Disk(RwLock<BTreeMap<Key, Value>>);
+
+impl Store for Disk {
+    fn get(&self, key: &Key) -> Result<Option<Value>, Fault> {
+        Ok(self.0.read().unwrap().get(key).cloned())
+    }
+
+    fn range(&self, from: &Key, to: &Key, max: usize) -> Result<Vec<(Key, Value)>, Fault> {
+        let state = self.0.read().unwrap();
+        Ok(state.range(from.clone()..to.clone()).take(max).map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+}
+
+struct Peer {
+    machine: NodeMachine,
+    disk: Arc<Disk>,
+    inbox: Vec<Input>,
+    /// Writes that the disk has not finished.
+    unsynced: Vec<u64>,
+}
+
+struct Cluster {
+    peers: BTreeMap<NodeId, Peer>,
+    now: u64,
+    cut: BTreeSet<NodeId>,
+    held_disks: BTreeSet<NodeId>,
+    mounts: Vec<(NodeId, Conn, ToMount)>,
+    sent: Vec<(NodeId, NodeId, ToPeer)>,
+}
+
+fn at(now: u64) -> Now {
+    Now { mono: now, real: Stamp::from_nanos(i128::from(now) * 1000) }
+}
+
+fn empty(disk: &Arc<Disk>) -> Recovered {
+    Recovered {
+        member: false,
+        hard_state: HardState::default(),
+        start: (0, 0),
+        entries: Vec::new(),
+        base: disk.clone(),
+        stored: (0, 0),
+    }
+}
+
+impl Cluster {
+    fn new(nodes: u64) -> Cluster {
+        let mut cluster = Cluster {
+            peers: BTreeMap::new(),
+            now: 1_000_000,
+            cut: BTreeSet::new(),
+            held_disks: BTreeSet::new(),
+            mounts: Vec::new(),
+            sent: Vec::new(),
+        };
+        for id in 1..=nodes {
+            cluster.start(NodeId(id), nodes);
+        }
+        cluster
+    }
+
+    /// Three nodes, of which one leads.
+    fn formed() -> Cluster {
+        let mut cluster = Cluster::new(3);
+        cluster.pass(2_000_000);
+        cluster
+    }
+
+    /// A node with an empty disk.
+    fn start(&mut self, id: NodeId, nodes: u64) {
+        let disk = Arc::new(Disk::default());
+        let nodes = (1..=nodes).map(NodeId).collect();
+        let config = Config { id, nodes, seed: id.0 * 77 + self.now, cluster: ClusterId(id.0 + 100) };
+        let machine = NodeMachine::new(config, empty(&disk), at(self.now)).unwrap();
+        self.peers.insert(id, Peer { machine, disk, inbox: Vec::new(), unsynced: Vec::new() });
+    }
+
+    /// Time passes, a tick after the other.
+    fn pass(&mut self, us: u64) {
+        let end = self.now + us;
+        while self.now < end {
+            self.now += TICK_US;
+            for peer in self.peers.values_mut() {
+                peer.inbox.push(Input::Tick);
+            }
+            self.settle();
+        }
+    }
+
+    /// Everything that was sent arrives.
+    fn settle(&mut self) {
+        while let Some(id) = self.peers.iter().find(|(_, p)| !p.inbox.is_empty()).map(|(id, _)| *id) {
+            let now = at(self.now);
+            let Some(peer) = self.peers.get_mut(&id) else { return };
+            let inputs = std::mem::take(&mut peer.inbox);
+            for output in peer.machine.step(now, inputs) {
+                self.carry_out(id, output);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, id: NodeId, output: Output) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        match output {
+            Output::Persist(write) => {
+                peer.unsynced.push(write.number);
+                if !self.held_disks.contains(&id) {
+                    self.finish_disk(id);
+                }
+            }
+            Output::Store { index, changes, .. } => {
+                let mut state = peer.disk.0.write().unwrap();
+                for (key, value) in changes.iter() {
+                    match value {
+                        Some(value) => state.insert(key.clone(), value.clone()),
+                        None => state.remove(key),
+                    };
+                }
+                peer.inbox.push(Input::Stored(index));
+            }
+            Output::BecomeMember => peer.inbox.push(Input::MemberRecorded),
+            Output::Mount { conn, message } => self.mounts.push((id, conn, message)),
+            Output::Peer { to, message } => {
+                self.sent.push((id, to, message.clone()));
+                if !self.cut.contains(&id)
+                    && !self.cut.contains(&to)
+                    && let Some(to) = self.peers.get_mut(&to)
+                {
+                    to.inbox.push(Input::Peer { from: id, message });
+                }
+            }
+            Output::Stop(why) => panic!("node {id} stops: {why}"),
+            _ => {}
+        }
+    }
+
+    fn finish_disk(&mut self, id: NodeId) {
+        if let Some(peer) = self.peers.get_mut(&id)
+            && let Some(last) = peer.unsynced.drain(..).next_back()
+        {
+            peer.inbox.push(Input::Persisted(last));
+        }
+    }
+
+    fn machine(&self, id: NodeId) -> &NodeMachine {
+        &self.peers[&id].machine
+    }
+
+    /// Those who believe that they lead, of those who are not cut off.
+    fn leader(&self) -> NodeId {
+        let leads = |(id, p): (&NodeId, &Peer)| (p.machine.is_leader() && !self.cut.contains(id)).then_some(*id);
+        let leaders: Vec<NodeId> = self.peers.iter().filter_map(leads).collect();
+        assert_eq!(leaders.len(), 1, "{leaders:?} lead");
+        leaders[0]
+    }
+
+    fn follower(&self) -> NodeId {
+        let leader = self.leader();
+        self.peers.keys().copied().find(|id| *id != leader && !self.cut.contains(id)).unwrap()
+    }
+
+    fn mount_says(&mut self, node: NodeId, message: ToNode) {
+        let inbox = &mut self.peers.get_mut(&node).unwrap().inbox;
+        inbox.push(Input::Mount { conn: Conn(9), message });
+        self.settle();
+    }
+
+    fn greet(&mut self, node: NodeId) -> SessionId {
+        self.mount_says(node, ToNode::Hello { session: None, client: "host:/mnt".into(), nonce: 4 });
+        self.pass(200_000);
+        let welcome = |(_, _, m): &(NodeId, Conn, ToMount)| match m {
+            ToMount::Welcome { session, .. } => Some(*session),
+            _ => None,
+        };
+        self.mounts.iter().find_map(welcome).expect("a welcome")
+    }
+
+    fn mkdir(session: SessionId, number: u64) -> Command {
+        let name = Name::new(format!("d{number}").as_bytes()).unwrap();
+        let op = Op::Mkdir(Mkdir { dir: Ino::ROOT, name, mode: 0o755 });
+        Command { session, number, acked: 0, cred: Cred::ROOT, op }
+    }
+
+    /// The numbers that were replied to. Both the leader's reply and the follower's own may come.
+    fn replies(&self) -> BTreeSet<u64> {
+        let numbers = |(_, _, m): &(NodeId, Conn, ToMount)| match m {
+            ToMount::Replies(replies) => replies.iter().map(|(n, _)| *n).collect(),
+            _ => Vec::new(),
+        };
+        self.mounts.iter().flat_map(numbers).collect()
+    }
+
+    fn reads(&self, id: NodeId) -> bool {
+        let query = Query::GetAttr(GetAttr { ino: Ino::ROOT });
+        self.machine(id).reader().ask(|| self.now, &Cred::ROOT, &query).is_some()
+    }
+}
+
+#[test]
+fn a_cluster_forms_and_elects_one_leader() {
+    let cluster = Cluster::formed();
+    cluster.leader();
+    for peer in cluster.peers.values() {
+        let status = peer.machine.status();
+        assert!(status.member && status.applied > 0 && status.cluster.is_some(), "{status:?}");
+    }
+}
+
+#[test]
+fn nobody_leads_before_everybody_was_heard() {
+    let mut cluster = Cluster::new(3);
+    cluster.cut.insert(NodeId(3));
+    cluster.pass(10_000_000);
+    assert!(cluster.peers.values().all(|p| !p.machine.is_leader()));
+    assert_eq!(cluster.machine(NodeId(1)).status().waiting_for, [NodeId(3)]);
+    cluster.cut.clear();
+    cluster.pass(2_000_000);
+    cluster.leader();
+}
+
+#[test]
+fn a_mount_of_a_follower_gets_its_answers() {
+    let mut cluster = Cluster::formed();
+    let follower = cluster.follower();
+    let session = cluster.greet(follower);
+    cluster.mount_says(follower, ToNode::Commands(vec![Cluster::mkdir(session, 1), Cluster::mkdir(session, 2)]));
+    cluster.pass(200_000);
+    assert_eq!(cluster.replies(), BTreeSet::from([1, 2]));
+    let query = Query::GetAttr(GetAttr { ino: Ino::ROOT });
+    cluster.mount_says(follower, ToNode::Ask { id: 5, cred: Cred::ROOT, query });
+    let Some((_, _, ToMount::Answer { id: 5, reply: Reply::Done(Answer::Attr(root)) })) = cluster.mounts.last() else {
+        panic!("{:?}", cluster.mounts.last());
+    };
+    assert_eq!(root.nlink, 4);
+    for peer in cluster.peers.values() {
+        assert_eq!(peer.machine.status().inodes, 3, "every node has applied it");
+    }
+}
+
+#[test]
+fn a_command_that_comes_twice_happens_once() {
+    let mut cluster = Cluster::formed();
+    let follower = cluster.follower();
+    let session = cluster.greet(follower);
+    for _ in 0..3 {
+        cluster.mount_says(follower, ToNode::Commands(vec![Cluster::mkdir(session, 1)]));
+        cluster.pass(200_000);
+    }
+    assert_eq!(cluster.replies(), BTreeSet::from([1]));
+    assert_eq!(cluster.machine(follower).status().inodes, 2);
+}
+
+#[test]
+fn a_leader_that_is_cut_off_stops_reading_before_another_one_leads() {
+    let mut cluster = Cluster::formed();
+    let old = cluster.leader();
+    assert!(cluster.reads(old));
+    assert!(!cluster.reads(cluster.follower()));
+    cluster.cut.insert(old);
+    for _ in 0..80 {
+        cluster.pass(TICK_US);
+        let others = cluster.peers.iter().any(|(id, p)| *id != old && p.machine.is_leader());
+        assert!(!(others && cluster.reads(old)), "two may answer");
+    }
+    assert!(!cluster.reads(old));
+    let new = cluster.leader();
+    assert!(cluster.reads(new));
+}
+
+#[test]
+fn a_leader_whose_disk_lags_does_not_answer_from_before_what_is_acknowledged() {
+    let mut cluster = Cluster::formed();
+    let (leader, follower) = (cluster.leader(), cluster.follower());
+    let session = cluster.greet(follower);
+    cluster.held_disks.insert(leader);
+    cluster.mount_says(follower, ToNode::Commands(vec![Cluster::mkdir(session, 1)]));
+    cluster.pass(300_000);
+    assert_eq!(cluster.replies(), BTreeSet::from([1]), "the followers are a majority");
+    assert!(!cluster.reads(leader));
+    cluster.held_disks.clear();
+    cluster.finish_disk(leader);
+    cluster.settle();
+    assert!(cluster.reads(leader));
+}
+
+#[test]
+fn an_append_is_acknowledged_only_when_it_is_on_disk() {
+    let mut cluster = Cluster::formed();
+    let (leader, follower) = (cluster.leader(), cluster.follower());
+    let session = cluster.greet(leader);
+    cluster.held_disks.insert(follower);
+    cluster.sent.clear();
+    cluster.mount_says(leader, ToNode::Commands(vec![Cluster::mkdir(session, 1)]));
+    let last = cluster.machine(leader).raw.raft.raft_log.last_index();
+    let acknowledged = |cluster: &Cluster| {
+        let says = |(from, _, m): &(NodeId, NodeId, ToPeer)| match m {
+            ToPeer::Raft(m) => {
+                *from == follower
+                    && m.get_msg_type() == raft::eraftpb::MessageType::MsgAppendResponse
+                    && m.index >= last
+            }
+            _ => false,
+        };
+        cluster.sent.iter().any(says)
+    };
+    assert!(!acknowledged(&cluster));
+    cluster.held_disks.clear();
+    cluster.finish_disk(follower);
+    cluster.settle();
+    assert!(acknowledged(&cluster));
+}
+
+#[test]
+fn a_node_that_lost_its_disk_votes_only_when_it_has_caught_up() {
+    let mut cluster = Cluster::formed();
+    let (leader, lost) = (cluster.leader(), cluster.follower());
+    cluster.start(lost, 3);
+    cluster.cut.insert(leader);
+    cluster.pass(5_000_000);
+    let others = cluster.peers.iter().filter(|(id, _)| **id != leader);
+    assert!(others.clone().all(|(_, p)| !p.machine.is_leader()), "one that forgot its vote helped to elect");
+    assert!(!cluster.machine(lost).status().member);
+    cluster.cut.clear();
+    cluster.pass(5_000_000);
+    let leader = cluster.leader();
+    assert!(cluster.machine(lost).status().member);
+    assert_eq!(cluster.machine(lost).status().applied, cluster.machine(leader).status().applied);
+}
+
+#[test]
+fn a_session_that_nobody_hears_of_ends() {
+    let mut cluster = Cluster::formed();
+    let follower = cluster.follower();
+    let session = cluster.greet(follower);
+    for _ in 0..6 {
+        cluster.mount_says(follower, ToNode::Alive);
+        cluster.pass(2_000_000);
+    }
+    assert_eq!(cluster.machine(follower).status().sessions.len(), 1);
+    cluster.pass(13_000_000);
+    assert_eq!(cluster.machine(follower).status().sessions.len(), 0);
+    assert!(cluster.mounts.iter().any(|(_, _, m)| *m == ToMount::Gone));
+    cluster.mount_says(follower, ToNode::Hello { session: Some(session), client: String::new(), nonce: 4 });
+    cluster.mounts.clear();
+    cluster.pass(1_000_000);
+    assert!(cluster.mounts.iter().any(|(_, _, m)| *m == ToMount::Gone), "{:?}", cluster.mounts);
+}
