@@ -256,12 +256,12 @@ fn a_slice_that_nobody_took_is_tried_again_and_then_written() {
     let call = s.call(Call::Write { ino: Ino(5), at: WriteAt::End, data, kill_suid: false });
     let id = SliceId { session: SessionId(1), number: 1 };
     assert!(matches!(s.out[..], [Output::Put { id: put, .. }] if put == id));
-    s.give(Input::Put { call, outcome: Err(SliceFault::Unreachable) });
+    s.give(Input::Put { call, id, outcome: Err(SliceFault::Unreachable) });
     s.out.clear();
     s.wait(250_000);
     assert!(s.out.iter().any(|o| matches!(o, Output::Put { id: put, .. } if *put == id)));
     s.out.clear();
-    s.give(Input::Put { call, outcome: Ok(vec![NodeId(1), NodeId(2)]) });
+    s.give(Input::Put { call, id, outcome: Ok(vec![NodeId(1), NodeId(2)]) });
     let told = s.told();
     let [ToNode::Commands(commands)] = &told[..] else { panic!("{told:?}") };
     let slice = SliceRef { id, len: 100_000, nodes: vec![NodeId(1), NodeId(2)] };
@@ -274,10 +274,36 @@ fn a_stored_slice_of_a_session_that_ended_is_not_used() {
     let mut s = Script::connected();
     let data = Bytes::from(vec![1; 100_000]);
     let call = s.call(Call::Write { ino: Ino(5), at: WriteAt::End, data, kill_suid: false });
-    s.give(Input::Put { call, outcome: Ok(vec![NodeId(1)]) });
+    let id = SliceId { session: SessionId(1), number: 1 };
+    s.give(Input::Put { call, id, outcome: Ok(vec![NodeId(1)]) });
     s.out.clear();
     s.says(ToMount::Gone);
     assert_eq!(s.outcomes(), [(call, Err(Errno::EIO))]);
+}
+
+/// Found by reading: the outcome of the first put was taken for that of the second one.
+#[test]
+fn the_outcome_of_a_slice_that_was_given_up_is_not_taken_for_anothers() {
+    let mut s = Script::connected();
+    let data = Bytes::from(vec![1; 100_000]);
+    let call = s.call(Call::Write { ino: Ino(5), at: WriteAt::End, data, kill_suid: false });
+    let old = SliceId { session: SessionId(1), number: 1 };
+    s.says(ToMount::Gone);
+    s.says(ToMount::Welcome { session: SessionId(2), last: 0, node: NodeId(1) });
+    let new = SliceId { session: SessionId(2), number: 2 };
+    assert!(s.out.iter().any(|o| matches!(o, Output::Put { id, .. } if *id == new)), "{:?}", s.out);
+    s.out.clear();
+    s.give(Input::Put { call, id: old, outcome: Ok(vec![NodeId(1)]) });
+    assert!(s.told().is_empty(), "a slice that nobody stored would be written");
+    s.give(Input::Put { call, id: new, outcome: Ok(vec![NodeId(2)]) });
+    let told = s.told();
+    let [ToNode::Commands(commands)] = &told[..] else { panic!("{told:?}") };
+    s.give(Input::Put { call, id: old, outcome: Err(SliceFault::Unreachable) });
+    s.wait(250_000);
+    assert!(
+        commands.len() == 1 && !s.out.iter().any(|o| matches!(o, Output::Tell(ToNode::Commands(_)))),
+        "written twice"
+    );
 }
 
 #[test]
