@@ -13,6 +13,9 @@ use commands::{fsck, mount, node, status, up};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
+/// What is logged when nobody says: fuser warns of every unmount that came from outside.
+const DEFAULT_LOG: &str = "warn,fuser=error";
+
 #[derive(Parser)]
 #[command(
     name = "baton",
@@ -44,7 +47,7 @@ enum Command {
 /// The whole program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("BATON_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_env("BATON_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let outcome = match cli.command {
         Command::Up(up) => up.run(),

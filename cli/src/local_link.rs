@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 
 /// How often it is looked whether the node that the mount hangs on still leads, or runs at all.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+const STATUS_PATIENCE: Duration = Duration::from_millis(200);
 
 pub struct LocalLink {
     nodes: Vec<NodeHandle>,
@@ -62,7 +63,10 @@ async fn follow_leader(link: Weak<LocalLink>, client: Weak<Client>) {
             let (Some(link), Some(client)) = (link.upgrade(), client.upgrade()) else { return };
             let mut leader = None;
             for node in &link.nodes {
-                if let Some(status) = node.status().await {
+                // A node that hangs at its disk must not keep the mount from the others.
+                if let Ok(Some(status)) = tokio::time::timeout(STATUS_PATIENCE, node.status()).await
+                    && status.leader.is_some()
+                {
                     leader = status.leader;
                     break;
                 }

@@ -5,13 +5,13 @@
 //! (commands) leaves under the mutex, everything else after it.
 
 use crate::fuse::{Caller, OnDone, Who, groups_of};
-use crate::link::Link;
-use baton_core::mount::{Call, CallId, Config, Done, Input, MountMachine, Output};
+use crate::link::{Link, OnParts, OnPlaced};
+use baton_core::mount::{Call, CallId, Config, Done, Input, MountMachine, Output, SliceFault};
 use baton_core::session::{ToMount, ToNode};
 use baton_core::types::{Errno, SessionId};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,8 @@ pub struct Client {
     next_call: AtomicU64,
     started: Instant,
     ready: (Mutex<bool>, Condvar),
+    /// The session was ended by this side: that it is gone is no news.
+    leaving: AtomicBool,
 }
 
 impl Client {
@@ -43,6 +45,7 @@ impl Client {
             next_call: AtomicU64::new(1),
             started: Instant::now(),
             ready: (Mutex::new(false), Condvar::new()),
+            leaving: AtomicBool::new(false),
         });
         tick(Arc::downgrade(&client));
         client
@@ -69,6 +72,7 @@ impl Client {
 
     /// Ends the session: what the cluster keeps for it is freed at once instead of when its lease is over.
     pub fn say_goodbye(&self) {
+        self.leaving.store(true, Ordering::SeqCst);
         if let Some(link) = self.link.get() {
             link.tell(ToNode::Goodbye);
         }
@@ -128,6 +132,9 @@ impl Client {
     }
 
     fn tell(&self, message: ToNode) {
+        if self.leaving.load(Ordering::SeqCst) {
+            return;
+        }
         if let Some(link) = self.link.get() {
             link.tell(message);
         }
@@ -156,16 +163,18 @@ impl Client {
             Output::Tell(message) => self.tell(message),
             Output::Put { call, id, data } => {
                 let client = self.clone();
-                let done = Box::new(move |outcome| client.drive(Input::Put { call, outcome }));
-                if let Some(link) = self.link.get() {
-                    link.put(id, data, done);
+                let done: OnPlaced = Box::new(move |outcome| client.drive(Input::Put { call, outcome }));
+                match self.link.get() {
+                    Some(link) => link.put(id, data, done),
+                    None => done(Err(SliceFault::Unreachable)),
                 }
             }
             Output::Get { call, parts } => {
                 let client = self.clone();
-                let done = Box::new(move |outcome| client.drive(Input::Got { call, outcome }));
-                if let Some(link) = self.link.get() {
-                    link.get(parts, done);
+                let done: OnParts = Box::new(move |outcome| client.drive(Input::Got { call, outcome }));
+                match self.link.get() {
+                    Some(link) => link.get(parts, done),
+                    None => done(Err(SliceFault::Unreachable)),
                 }
             }
             Output::Groups { call } => {
@@ -176,6 +185,7 @@ impl Client {
                 let groups = pid.map(groups_of).unwrap_or_default();
                 inputs.push_back(Input::Groups { call, groups });
             }
+            Output::Fenced { .. } if self.leaving.load(Ordering::SeqCst) => {}
             Output::Fenced { lost } => {
                 tracing::error!(
                     lost,

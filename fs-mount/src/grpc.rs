@@ -225,11 +225,16 @@ impl Connector {
                 next += 1;
                 address
             });
+            let began = Instant::now();
             match self.session(&address).await {
                 Ok(better) => {
                     wish = better;
-                    backoff = BACKOFF_MIN;
                     told_unreachable = false;
+                    // A node that ends every stream at once is not to be asked in a tight loop.
+                    if began.elapsed() < BACKOFF_MAX && wish.is_none() {
+                        tokio::time::sleep(backoff).await;
+                    }
+                    backoff = BACKOFF_MIN;
                 }
                 Err(why) => {
                     tracing::debug!(%address, "no stream to the node: {why}");
@@ -268,7 +273,10 @@ impl Connector {
         client.drive(Input::Linked);
         tracing::info!(%address, "connected");
         let mut better = None;
-        let mut look = tokio::time::interval_at(tokio::time::Instant::now() + LEADER_EVERY, LEADER_EVERY);
+        // Beside the stream: what comes on it must not wait for a node that does not answer.
+        let mut look = tokio::task::JoinSet::new();
+        let (asked, here) = (channel.clone(), address.to_owned());
+        look.spawn(async move { find_leader(asked, &here).await });
         loop {
             tokio::select! {
                 message = incoming.message() => match message {
@@ -281,11 +289,9 @@ impl Connector {
                     },
                     Ok(None) | Err(_) => break,
                 },
-                _ = look.tick() => {
-                    if let Some(leader) = leader_elsewhere(channel.clone(), address).await {
-                        better = Some(leader);
-                        break;
-                    }
+                Some(found) = look.join_next() => {
+                    better = found.ok();
+                    break;
                 }
             }
         }
@@ -294,6 +300,16 @@ impl Connector {
         client.drive(Input::Unlinked);
         tracing::info!(%address, "the stream to the node ended");
         Ok(better)
+    }
+}
+
+/// Ends when another node than this leads and can be reached, with its address.
+async fn find_leader(channel: Channel, address: &str) -> String {
+    loop {
+        tokio::time::sleep(LEADER_EVERY).await;
+        if let Some(leader) = leader_elsewhere(channel.clone(), address).await {
+            return leader;
+        }
     }
 }
 

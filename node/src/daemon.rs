@@ -224,8 +224,15 @@ fn assemble(
         clock.now(),
     )
     .map_err(NodeError::State)?;
-    let slices =
-        Arc::new(Slices { me: config.id, nodes, store, peers: peers.clone(), bulk, space: Default::default() });
+    let slices = Arc::new(Slices {
+        me: config.id,
+        nodes,
+        store,
+        peers: peers.clone(),
+        bulk,
+        space: Default::default(),
+        slow: Default::default(),
+    });
     let handle = NodeHandle {
         id: config.id,
         events: events.clone(),
@@ -240,6 +247,7 @@ fn assemble(
         machine,
         events: queued,
         disk,
+        sends_at_once: net.is_some(),
         peers,
         slices,
         conns: BTreeMap::new(),
@@ -273,7 +281,8 @@ async fn serve(
     let (stop_serving, stopped) = oneshot::channel();
     tokio::spawn(services.serve(listener, stopped));
     let repair = Repair { slices: handle.slices.clone(), reader: handle.reader.clone(), events: handle.events.clone() };
-    tokio::spawn(repair.run());
+    // Not on this runtime: it reads the state and the disk at length.
+    handle.slices.bulk.spawn(repair.run());
     let _gone = ready.send(handle);
     let outcome = runner.run().await;
     let _stopped = stop_serving.send(());

@@ -12,11 +12,17 @@ use baton_core::types::{NodeId, SliceId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 /// A replica that takes longer for one slice is given up for it.
 const REPLICA_PATIENCE: Duration = Duration::from_secs(5);
+/// Once enough copies are on disk, the others get this much longer. What they miss, repair makes up for.
+const LAST_REPLICA_PATIENCE: Duration = Duration::from_millis(300);
+/// A replica that let a slice wait in vain is not asked first again for this long.
+const SULK: Duration = Duration::from_secs(3);
+/// A replica that does not answer a read for this long is passed over for the next one.
+const READ_PATIENCE: Duration = Duration::from_secs(2);
 
 pub struct Slices {
     pub(crate) me: NodeId,
@@ -26,49 +32,85 @@ pub struct Slices {
     pub(crate) bulk: tokio::runtime::Handle,
     /// Room on the others' disks, as far as known.
     pub(crate) space: Mutex<BTreeMap<NodeId, Space>>,
+    /// Replicas that let somebody wait in vain, and when.
+    pub(crate) slow: Mutex<BTreeMap<NodeId, Instant>>,
 }
 
 impl Slices {
     /// Stores a slice on as many nodes as it should have; answers which.
     pub async fn put(&self, id: SliceId, data: Bytes) -> Result<Vec<NodeId>, SliceFault> {
         let wanted = copies_wanted(self.nodes.len());
-        let order = self.order();
-        let mut spare = order.iter().skip(wanted);
+        // Two copies outlive the loss of one node; a cluster of one has no choice.
+        let enough = wanted.min(2);
+        let (quick, slow) = self.order();
+        let mut asked: Vec<NodeId> = Vec::new();
         let mut putting = JoinSet::new();
-        for to in order.iter().take(wanted) {
-            self.start_put(&mut putting, *to, id, &data);
+        // Slow replicas are asked at first only where there are too few others.
+        let first = if quick.len() >= enough { wanted.min(quick.len()) } else { enough };
+        let mut spare = quick.into_iter().chain(slow);
+        for to in spare.by_ref().take(first) {
+            asked.push(to);
+            self.start_put(&mut putting, to, id, &data);
         }
         let mut have = Vec::new();
         let mut full = false;
-        while let Some(done) = putting.join_next().await {
+        loop {
+            let patience = if have.len() >= enough { LAST_REPLICA_PATIENCE } else { REPLICA_PATIENCE };
+            let done = match tokio::time::timeout(patience, putting.join_next()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(done))) => done,
+                Ok(Some(Err(_))) => continue,
+                Err(_) => {
+                    self.note_slow(asked.iter().filter(|node| !have.contains(*node)));
+                    break;
+                }
+            };
             match done {
-                Ok((node, Ok(()))) => have.push(node),
-                Ok((node, Err(fault))) => {
+                (node, Ok(())) => have.push(node),
+                (node, Err(fault)) => {
                     full |= fault == SliceFault::Full;
                     tracing::debug!(slice = %id, %node, ?fault, "a replica did not take a slice");
                     if let Some(next) = spare.next() {
-                        self.start_put(&mut putting, *next, id, &data);
+                        asked.push(next);
+                        self.start_put(&mut putting, next, id, &data);
                     }
                 }
-                Err(_) => {}
             }
         }
-        // Two copies outlive the loss of one node; a cluster of one has no choice.
-        if have.len() >= wanted.min(2) {
+        // Those that are still at it go on by themselves; that they have a copy then is for repair to find.
+        putting.detach_all();
+        if have.len() >= enough {
             have.sort_by_key(|node| (*node != self.me, *node));
             return Ok(have);
         }
         Err(if full { SliceFault::Full } else { SliceFault::Unreachable })
     }
 
-    /// This node, then the others, those with the most room first.
-    fn order(&self) -> Vec<NodeId> {
+    fn note_slow<'n>(&self, nodes: impl Iterator<Item = &'n NodeId>) {
+        let mut slow = self.slow.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for node in nodes {
+            tracing::warn!(%node, "a replica is slow; the others go on without it for now");
+            slow.insert(*node, Instant::now());
+        }
+    }
+
+    fn is_slow(&self, node: NodeId) -> bool {
+        let slow = self.slow.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        slow.get(&node).is_some_and(|since| since.elapsed() < SULK)
+    }
+
+    /// This node, then the others, those with the most room first; and apart from them those that are slow.
+    fn order(&self) -> (Vec<NodeId>, Vec<NodeId>) {
+        let (slow, quick): (Vec<NodeId>, Vec<NodeId>) =
+            self.nodes.iter().copied().partition(|node| *node != self.me && self.is_slow(*node));
         let space = self.space.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let reachable: Vec<(NodeId, u64)> =
-            self.nodes.iter().map(|n| (*n, space.get(n).map_or(u64::MAX, |s| s.free))).collect();
+            quick.iter().map(|node| (*node, space.get(node).map_or(0, |s| s.free))).collect();
         let mut order = place(self.me, &reachable, self.nodes.len());
-        order.extend(self.nodes.iter().filter(|n| !order.contains(n)).copied().collect::<Vec<_>>());
-        order
+        // `place` names as many as a slice needs; the others follow for the case that one of them fails.
+        let others: Vec<NodeId> = quick.into_iter().filter(|node| !order.contains(node)).collect();
+        order.extend(others);
+        (order, slow)
     }
 
     fn start_put(
@@ -110,11 +152,18 @@ impl Slices {
             Err(_) => SliceFault::Unreachable,
         };
         let damaged_here = worst == SliceFault::Damaged;
-        for from in part.nodes.iter().filter(|node| **node != self.me) {
-            match self.peers.get_slice(*from, part.clone()).await {
+        let mut others: Vec<NodeId> = part.nodes.iter().filter(|node| **node != self.me).copied().collect();
+        others.sort_by_key(|node| self.is_slow(*node));
+        for from in others {
+            let get = self.peers.get_slice(from, part.clone());
+            let got = tokio::time::timeout(READ_PATIENCE, get).await.unwrap_or_else(|_| {
+                self.note_slow([from].iter());
+                Err(SliceFault::Unreachable)
+            });
+            match got {
                 Ok(bytes) => {
                     if damaged_here {
-                        self.mend(part.id, *from);
+                        self.mend(part.id, from);
                     }
                     return Ok(bytes);
                 }
@@ -142,7 +191,7 @@ impl Slices {
     }
 
     /// Replaces this node's damaged copy, beside whoever is being answered.
-    fn mend(&self, id: SliceId, from: NodeId) {
+    pub(crate) fn mend(&self, id: SliceId, from: NodeId) {
         let Some(len) = self.store.len(id) else { return };
         let part = SlicePart { id, at: 0, len, nodes: Vec::new() };
         let (get, store) = (self.peers.get_slice(from, part), self.store.clone());

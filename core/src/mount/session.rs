@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 
 /// What is unanswered for this long is sent again: nothing on the way tells of every loss.
 const RESEND_US: u64 = 2_000_000;
+/// Being told to send again counts once in this time: several messages that were lost together each have it said.
+const AGAIN_US: u64 = 50_000;
 /// A slice that nobody took or had is tried again after this long.
 const RETRY_SLICE_US: u64 = 200_000;
 
@@ -18,6 +20,9 @@ pub(super) struct Link {
     welcome: bool,
     last_alive: u64,
     last_sent: u64,
+    /// When everything was sent again last, and whether that was asked for since.
+    last_again: u64,
+    again: bool,
     last_hello: u64,
 }
 
@@ -70,7 +75,10 @@ impl MountMachine {
                     self.replied(call, reply);
                 }
             }
-            ToMount::Again => self.send_again(),
+            ToMount::Again => {
+                self.link.again = true;
+                self.send_again_if_asked();
+            }
             ToMount::WhoHolds { round, inos } => {
                 self.who_holds.push((round, inos, self.last_call));
                 self.answer_who_holds();
@@ -120,11 +128,21 @@ impl MountMachine {
         }
     }
 
+    /// At most once in a while: else each of many questions, told to come again, would bring all of them back, and those
+    /// all of them again.
+    fn send_again_if_asked(&mut self) {
+        if self.link.again && self.now >= self.link.last_again + AGAIN_US {
+            self.send_again();
+        }
+    }
+
     /// Everything unanswered, in order.
     fn send_again(&mut self) {
         if !self.link.is_up() {
             return;
         }
+        self.link.again = false;
+        self.link.last_again = self.now;
         self.link.last_sent = self.now;
         let acked = self.unanswered.keys().next().map_or(self.next_number - 1, |first| first - 1);
         let commands: Vec<Command> =
@@ -174,6 +192,7 @@ impl MountMachine {
             self.link.last_alive = self.now;
             self.out.push(Output::Tell(ToNode::Alive));
         }
+        self.send_again_if_asked();
         let waiting = !self.unanswered.is_empty() || !self.asks.is_empty();
         if waiting && self.now >= self.link.last_sent + RESEND_US {
             self.send_again();

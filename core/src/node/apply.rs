@@ -11,6 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 impl NodeMachine {
     pub(super) fn apply_committed(&mut self, entries: Vec<Entry>) {
+        if self.snapshot.is_some() {
+            return self.deferred.extend(entries);
+        }
         let Some(last) = entries.last().map(|e| e.index) else { return };
         for entry in entries {
             let at = (entry.index, entry.term);

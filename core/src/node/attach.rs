@@ -31,6 +31,13 @@ pub(super) struct Attach {
     last_report: u64,
 }
 
+impl Attach {
+    /// Question ids start anywhere: an answer to a question of this node's last life must not fit one of this.
+    pub(super) fn new(seed: u64) -> Attach {
+        Attach { next_ask: seed >> 1, ..Attach::default() }
+    }
+}
+
 enum Attached {
     /// Has no session yet: the leader was asked for one.
     Opening { client: String, nonce: u64, asked: u64 },
@@ -244,7 +251,7 @@ impl NodeMachine {
     fn answered(&mut self, asker: Asker, reply: Option<Reply>) {
         match (asker, reply) {
             (Asker::Mount(conn, id), Some(reply)) => self.tell(conn, ToMount::Answer { id, reply }),
-            (Asker::Mount(conn, _), None) => self.tell(conn, ToMount::Again),
+            (Asker::Mount(conn, _), None) => self.attach_again_later(conn),
             (Asker::Peer(node, id), reply) => self.send(node, ToPeer::Answer { id, reply }),
         }
     }

@@ -76,6 +76,8 @@ pub enum Output {
         message: ToMount,
     },
     Persist(LogWrite),
+    /// Changes that lead up to this index. Where the store is there already, because a snapshot overtook them, they are
+    /// nothing; it is answered all the same.
     Store {
         index: u64,
         term: u64,
@@ -86,7 +88,7 @@ pub enum Output {
         index: u64,
         term: u64,
     },
-    /// Get the whole state from this node; answer with [`Input::SnapshotFetched`].
+    /// Get the whole state from this node, make it durable in the store's place if it is newer, and answer with [`Input::SnapshotFetched`].
     FetchSnapshot {
         from: NodeId,
     },

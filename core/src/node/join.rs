@@ -5,7 +5,9 @@
 //! one of two things is sure, and records it durably then ("member"):
 //!
 //! * **a new cluster**: every node of the configuration, itself included, says that its log is empty (*fresh*);
-//! * **an old one**: a leader has brought its log up to what was committed when it asked.
+//! * **an old one**: a leader has brought its log up to what was committed then. The leader may still count what this node
+//!   acknowledged before it lost its disk, so it forgets that when it hears that the node is empty; and what is committed
+//!   counts only as told by an append that fitted: it was sent after the leader forgot, since before it sent none that did.
 //!
 //! A member whose log is empty still says *fresh*: nothing can have been committed with its help, and those who have not
 //! heard from everybody yet must be able to go on.
@@ -14,6 +16,7 @@ use super::io::Output;
 use super::messages::ToPeer;
 use super::{Config, NodeMachine};
 use crate::types::NodeId;
+use raft::eraftpb::Message;
 use std::collections::BTreeMap;
 
 #[derive(Debug)]
@@ -22,7 +25,7 @@ pub(super) struct Join {
     recording: bool,
     /// What the others said: whether fresh, whether member.
     peers: BTreeMap<NodeId, (bool, bool)>,
-    /// What was committed when the leader was first heard.
+    /// What was committed when an append of the leader's fitted this node's log.
     target: Option<u64>,
     /// The lowest node of a new cluster does not wait for the others to time out.
     may_start: bool,
@@ -80,14 +83,36 @@ impl NodeMachine {
             self.say_hello(from, true);
         }
         self.join.peers.insert(from, (fresh, member));
+        if fresh && !member && self.is_leader() {
+            self.forget_acknowledged(from);
+        }
         self.settle_join();
+    }
+
+    /// A node that lost its disk has nothing of what it acknowledged. Raft would take its refusals for old messages.
+    fn forget_acknowledged(&mut self, node: NodeId) {
+        let next = self.raw.raft.raft_log.last_index() + 1;
+        if let Some(progress) = self.raw.raft.mut_prs().get_mut(node.0)
+            && progress.matched > 0
+        {
+            progress.matched = 0;
+            progress.become_probe();
+            progress.next_idx = next;
+        }
+    }
+
+    /// An append that fits the log says what is committed.
+    pub(super) fn append_came(&mut self, message: &Message) {
+        if !self.join.member
+            && message.term >= self.raw.raft.term
+            && self.raw.raft.raft_log.match_term(message.index, message.log_term)
+        {
+            self.join.target = self.join.target.max(Some(message.commit));
+        }
     }
 
     /// What the leader has committed, as it said just now.
     pub(super) fn heard_commit(&mut self, commit: u64) {
-        if !self.join.member {
-            self.join.target.get_or_insert(commit);
-        }
         self.hellos_heard_commit(commit);
         self.settle_join();
     }

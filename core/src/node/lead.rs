@@ -130,8 +130,11 @@ impl NodeMachine {
         }
     }
 
+    /// What is committed may already have been acknowledged, by a follower that applied it first: so the leader answers only
+    /// once it has applied it too. (It cannot before its own disk has it, and that may be slower than a majority's.)
     pub(super) fn publish_lease(&mut self) {
-        let until = if self.is_leader() && self.lead.settled {
+        let latest = self.applied.0 >= self.raw.raft.raft_log.committed;
+        let until = if self.is_leader() && self.lead.settled && latest {
             self.lead.lease.until(self.config.id, &self.voters, self.now.mono)
         } else {
             0

@@ -134,12 +134,15 @@ pub struct NodeMachine {
     /// The sessions, as in the view; changed ones are written back once an entry.
     sessions: BTreeMap<SessionId, Session>,
     snapshot: Option<Box<Message>>,
+    /// Committed while a snapshot is fetched: the state store may be another one at any moment until that has ended.
+    deferred: Vec<Entry>,
     join: Join,
     lead: Lead,
     attach: Attach,
     leader: Option<NodeId>,
     space: BTreeMap<NodeId, Space>,
     peer_applied: BTreeMap<NodeId, u64>,
+    log_tail: u64,
 }
 
 impl NodeMachine {
@@ -157,7 +160,6 @@ impl NodeMachine {
         hard_state.commit = hard_state.commit.max(recovered.stored.0);
         let mut log = Log::new(hard_state, conf_state, start, entries);
         log.stored = recovered.stored;
-        let fresh = log.is_empty();
         let raft_config = raft::Config {
             id: config.id.0,
             election_tick: ELECTION_TICKS,
@@ -182,7 +184,7 @@ impl NodeMachine {
             now,
             out: Vec::new(),
             last_tick: now.mono,
-            promised_until: if fresh { 0 } else { now.mono + lease::PROMISE_US },
+            promised_until: if recovered.member { now.mono + lease::PROMISE_US } else { 0 },
             persisting: Persisting::default(),
             applied: recovered.stored,
             last_stamp: Stamp::default(),
@@ -191,16 +193,23 @@ impl NodeMachine {
             cluster: None,
             sessions: BTreeMap::new(),
             snapshot: None,
+            deferred: Vec::new(),
             lead: Lead::default(),
-            attach: Attach::default(),
+            attach: Attach::new(config.seed),
             leader: None,
             space: BTreeMap::new(),
             peer_applied: BTreeMap::new(),
+            log_tail: LOG_TAIL,
             config,
         };
         machine.load_from_view()?;
         machine.pin_election_timeout();
         Ok(machine)
+    }
+
+    /// How many log entries stay behind a checkpoint: a short tail makes those who lag fetch a snapshot.
+    pub fn keep_log_tail(&mut self, entries: u64) {
+        self.log_tail = entries;
     }
 
     /// Takes what happened and answers what to do, in order.
@@ -322,7 +331,7 @@ impl NodeMachine {
             return;
         }
         let mut view = self.shared.write();
-        if view.fresh.is_empty() && self.applied.0 < self.raw.store().stored.0 + LOG_TAIL {
+        if view.fresh.is_empty() && self.applied.0 < self.raw.store().stored.0 + self.log_tail {
             return;
         }
         view.storing = Arc::new(std::mem::take(&mut view.fresh));
@@ -348,10 +357,12 @@ impl NodeMachine {
         }
     }
 
-    /// The log keeps what is not durable in the state store, and a tail for those who lag.
+    /// The log keeps what is not durable in the state store, and a tail for those who lag. A fetched state may be ahead of
+    /// Raft, where the leader that offered it was deposed meanwhile: Raft still looks at what it did not hand out.
     fn checkpointed(&mut self, index: u64) {
+        let index = index.min(self.raw.raft.raft_log.applied);
         let log = self.raw.mut_store();
-        let tail = if log.bytes() > LOG_TAIL_BYTES { 0 } else { LOG_TAIL };
+        let tail = if log.bytes() > LOG_TAIL_BYTES { 0 } else { self.log_tail };
         if let Some((index, term)) = log.compact(index.saturating_sub(tail)) {
             self.out.push(Output::Compact { index, term });
         }

@@ -21,6 +21,8 @@ struct Waiting {
     number: u64,
     /// Whether the disk has anything to do for it; without, it is done as soon as those before it are.
     writes: bool,
+    /// The index of a snapshot that took the log's place.
+    snapshot: Option<u64>,
     messages: Vec<Message>,
 }
 
@@ -43,10 +45,12 @@ impl NodeMachine {
         }
         let number = ready.number();
         let mut write = LogWrite { number, ..LogWrite::default() };
+        let mut snapshot = None;
         if *ready.snapshot() != Snapshot::default() {
             let meta = ready.snapshot().get_metadata();
             let at = (meta.index, meta.term);
             self.raw.mut_store().reset_to(at);
+            snapshot = Some(meta.index);
             write.reset_to = Some(at);
             write.conf_state = Some(meta.get_conf_state().clone());
         }
@@ -62,7 +66,7 @@ impl NodeMachine {
         }
         let messages = ready.take_persisted_messages();
         let committed = ready.take_committed_entries();
-        self.persisting.waiting.push_back(Waiting { number, writes, messages });
+        self.persisting.waiting.push_back(Waiting { number, writes, snapshot, messages });
         self.raw.advance_append_async(ready);
         self.settle_persisted(0);
         self.apply_committed(committed);
@@ -74,19 +78,24 @@ impl NodeMachine {
 
     /// Everything up to `number` is on disk, and so is what follows it without anything to write.
     fn settle_persisted(&mut self, number: u64) {
-        let mut reached = 0;
+        let (mut reached, mut snapshot) = (0, None);
         while let Some(first) = self.persisting.waiting.front() {
             if first.number > number && first.writes {
                 break;
             }
             let Some(done) = self.persisting.waiting.pop_front() else { break };
             reached = done.number;
+            snapshot = done.snapshot.or(snapshot);
             for message in done.messages {
                 self.send_raft(message);
             }
         }
         if reached > 0 {
             self.raw.on_persist_ready(reached);
+        }
+        if let Some(index) = snapshot {
+            // Raft counts it as applied only when told so, and would look for the entries before it.
+            self.raw.advance_apply_to(index);
         }
     }
 
@@ -104,7 +113,9 @@ impl NodeMachine {
     pub(super) fn raft_tick(&mut self) {
         let about_to_stand =
             !self.is_leader() && self.raw.raft.election_elapsed + 1 >= self.raw.raft.randomized_election_timeout();
-        if about_to_stand && (!self.join.votes() || self.now.mono < self.promised_until) {
+        let installing = self.persisting.waiting.iter().any(|w| w.snapshot.is_some());
+        // Between a snapshot's installation and its persistence Raft would look for entries that are not there any more.
+        if about_to_stand && (installing || !self.join.votes() || self.now.mono < self.promised_until) {
             return;
         }
         self.raw.tick();
@@ -125,8 +136,8 @@ impl NodeMachine {
             // Told to commit what it does not have, Raft would stop the process.
             MessageType::MsgHeartbeat if message.commit > self.raw.raft.raft_log.last_index() => return,
             MessageType::MsgAppend if !well_formed(&message) => return,
-            MessageType::MsgAppend
-            | MessageType::MsgAppendResponse
+            MessageType::MsgAppend => self.append_came(&message),
+            MessageType::MsgAppendResponse
             | MessageType::MsgHeartbeat
             | MessageType::MsgHeartbeatResponse
             | MessageType::MsgRequestVoteResponse
@@ -182,7 +193,8 @@ impl NodeMachine {
 
     pub(super) fn snapshot_fetched(&mut self, got: Option<(u64, u64)>) {
         let Some(mut message) = self.snapshot.take() else { return };
-        let Some((index, term)) = got else { return };
+        let deferred = std::mem::take(&mut self.deferred);
+        let Some((index, term)) = got else { return self.apply_committed(deferred) };
         // The state came as it was when it was fetched, which may be later than when it was offered.
         let meta = message.mut_snapshot().mut_metadata();
         meta.index = index;
@@ -199,6 +211,7 @@ impl NodeMachine {
                 return self.stop(why);
             }
         }
+        self.apply_committed(deferred);
         let _refused = self.raw.step(*message);
         self.drive_raft();
     }

@@ -19,11 +19,11 @@ use baton_proto::{MESSAGE_MAX, SLICE_MESSAGE_MAX};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
 /// Streams that one connection may have open: a mount needs one, and one for each slice under way.
-const STREAMS_MAX: u32 = 256;
+const STREAMS_MAX: u32 = 64;
 const HEADERS_MAX: u32 = 16 * 1024;
 /// Bytes on the way in one direction of a connection, and of a stream.
 const WINDOW: u32 = 8 << 20;
@@ -38,7 +38,6 @@ pub(crate) struct Services {
 impl Services {
     pub(crate) async fn serve(self, listener: TcpListener, stop: oneshot::Receiver<()>) {
         let served = Server::builder()
-            .tcp_nodelay(true)
             .max_concurrent_streams(STREAMS_MAX)
             .http2_max_header_list_size(HEADERS_MAX)
             .initial_connection_window_size(WINDOW)
@@ -50,7 +49,7 @@ impl Services {
             .add_service(PeersServer::new(self.peers).max_decoding_message_size(MESSAGE_MAX))
             .add_service(SlicesServer::new(self.slices).max_decoding_message_size(SLICE_MESSAGE_MAX))
             .add_service(AdminServer::new(self.admin))
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
+            .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), async {
                 let _stopped = stop.await;
             })
             .await;

@@ -32,6 +32,8 @@ impl Step for Reap {
         inode.allocated = inode.allocated.checked_sub(freed).ok_or_else(damaged)?;
         txn.put_inode(self.ino, inode)?;
         if more {
+            // Written again, so that whoever watches for changed orphans learns that the next step is due.
+            txn.put(Key::Orphan(self.ino), Value::Orphan);
             return Ok(Answer::Copied(freed));
         }
         self.forget(txn)

@@ -1,0 +1,83 @@
+//! In the calm: every node has the same state, that state is whole, the sessions of dead mounts are over, and what nobody
+//! has open is gone.
+
+use super::super::world::World;
+use baton_core::meta::{Key, Memory, Value, check};
+use baton_core::types::{Ino, SessionId, SliceId};
+use std::collections::BTreeMap;
+
+pub(in super::super) enum Unsettled {
+    /// It may come right with time.
+    NotYet(String),
+    /// It never will.
+    Wrong(String),
+}
+
+pub(in super::super) fn nodes(world: &World) -> Result<(), Unsettled> {
+    let mut statuses = Vec::new();
+    for (at, sim) in world.nodes.iter().enumerate() {
+        let Some(machine) = &sim.machine else { return Err(Unsettled::NotYet(format!("node {} is down", at + 1))) };
+        statuses.push(machine.status());
+    }
+    let applied: Vec<u64> = statuses.iter().map(|s| s.applied).collect();
+    if applied.iter().any(|a| *a != applied[0]) {
+        return Err(Unsettled::NotYet(format!("the nodes have applied {applied:?}")));
+    }
+    if let Some(outside) = statuses.iter().find(|s| !s.member) {
+        return Err(Unsettled::NotYet(format!("node {} is no member", outside.node)));
+    }
+    let states: Vec<BTreeMap<Key, Value>> = world.nodes.iter().filter_map(whole_state).collect();
+    for (at, state) in states.iter().enumerate().skip(1) {
+        if *state != states[0] {
+            return Err(Unsettled::Wrong(difference(at, &states[0], state)));
+        }
+    }
+    let Some(state) = states.into_iter().next() else { return Ok(()) };
+    whole(world, state)
+}
+
+fn whole_state(sim: &super::super::node::SimNode) -> Option<BTreeMap<Key, Value>> {
+    let reader = sim.machine.as_ref()?.reader();
+    let last = Key::Session(SessionId(u64::MAX));
+    reader
+        .with_state(|state| state.range(&Key::Volume, &last, usize::MAX))
+        .ok()
+        .map(|pairs| pairs.into_iter().collect())
+}
+
+fn difference(at: usize, one: &BTreeMap<Key, Value>, other: &BTreeMap<Key, Value>) -> String {
+    let key = one.keys().chain(other.keys()).find(|key| one.get(key) != other.get(key));
+    let (a, b) = key.map(|k| (one.get(k), other.get(k))).unwrap_or_default();
+    format!("node {} and node 1 differ at {key:?}: {b:?} and {a:?}", at + 1)
+}
+
+fn whole(world: &World, state: BTreeMap<Key, Value>) -> Result<(), Unsettled> {
+    let alive: Vec<SessionId> =
+        world.mounts.iter().filter_map(|m| m.machine.as_ref().and_then(|m| m.session())).collect();
+    for key in state.keys() {
+        match key {
+            Key::Session(session) if !alive.contains(session) => {
+                return Err(Unsettled::NotYet(format!("session {session} of a dead mount is not over")));
+            }
+            Key::Orphan(Ino(ino)) => return Err(Unsettled::NotYet(format!("orphan {ino} is open nowhere and there"))),
+            _ => {}
+        }
+    }
+    for (key, value) in &state {
+        if let (Key::Slice(id), Value::Slice(info)) = (key, value)
+            && !info.nodes.iter().any(|n| has_slice(world, n.0 as usize - 1, *id))
+        {
+            return Err(Unsettled::Wrong(format!("no node has slice {id}, which files refer to")));
+        }
+    }
+    let report =
+        check::check(&Memory(state)).map_err(|e| Unsettled::Wrong(format!("the state cannot be walked: {e:?}")))?;
+    match report.problems.first() {
+        Some(problem) => Err(Unsettled::Wrong(format!("the state is not whole: {problem}"))),
+        None => Ok(()),
+    }
+}
+
+fn has_slice(world: &World, node: usize, id: SliceId) -> bool {
+    world.nodes[node].disk.slices.contains_key(&id)
+}

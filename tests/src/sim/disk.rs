@@ -1,0 +1,174 @@
+//! One node's disk: what was synced survives a crash, the rest may or may not.
+//!
+//! * The Raft log: writes become durable in order, each when its sync completes; a crash keeps a prefix of those under way.
+//! * The state store: changes are readable once applied and durable at the next checkpoint; a crash goes back to that one.
+//! * Slices and the membership flag: durable when said so.
+
+use super::rng::Rng;
+use baton_core::meta::{Fault, Key, Store, Value};
+use baton_core::node::{Base, Changes, LogWrite, Recovered};
+use baton_core::types::SliceId;
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, RwLock};
+
+pub(super) type State = BTreeMap<Key, Value>;
+
+/// The state store as the machine reads it.
+#[derive(Debug, Default)]
+struct Readable(RwLock<State>);
+
+impl Readable {
+    fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+        look(&mut self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+}
+
+impl Store for Readable {
+    fn get(&self, key: &Key) -> Result<Option<Value>, Fault> {
+        Ok(self.with(|state| state.get(key).cloned()))
+    }
+
+    fn range(&self, from: &Key, to: &Key, max: usize) -> Result<Vec<(Key, Value)>, Fault> {
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let pairs = |state: &mut State| {
+            state.range(from.clone()..to.clone()).take(max).map(|(k, v)| (k.clone(), v.clone())).collect()
+        };
+        Ok(self.with(pairs))
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    /// Everything that is durable in the log, as one write: entries after `reset_to`.
+    log: LogWrite,
+    unsynced: VecDeque<LogWrite>,
+    /// When the last sync asked for will be done.
+    pub(super) log_busy_until: u64,
+    member: bool,
+    readable: Arc<Readable>,
+    /// Index and term of what is readable, and of what is durable.
+    readable_at: (u64, u64),
+    durable: State,
+    durable_at: (u64, u64),
+    pub(super) slices: BTreeMap<SliceId, Bytes>,
+}
+
+impl Disk {
+    pub(super) fn write_log(&mut self, write: LogWrite) {
+        self.unsynced.push_back(write);
+    }
+
+    /// The oldest sync under way is done: its number.
+    pub(super) fn log_synced(&mut self) -> Option<u64> {
+        let write = self.unsynced.pop_front()?;
+        let number = write.number;
+        self.keep(write);
+        Some(number)
+    }
+
+    fn keep(&mut self, write: LogWrite) {
+        if write.reset_to.is_some() {
+            self.log.entries.clear();
+            self.log.reset_to = write.reset_to;
+        }
+        if let Some(first) = write.entries.first() {
+            let keep = first.index.saturating_sub(self.start().0 + 1) as usize;
+            self.log.entries.truncate(keep);
+            self.log.entries.extend(write.entries);
+        }
+        if write.hard_state.is_some() {
+            self.log.hard_state = write.hard_state;
+        }
+    }
+
+    fn start(&self) -> (u64, u64) {
+        self.log.reset_to.unwrap_or_default()
+    }
+
+    pub(super) fn compact_log(&mut self, at: (u64, u64)) {
+        let gone = at.0.saturating_sub(self.start().0) as usize;
+        if gone > 0 && gone <= self.log.entries.len() {
+            self.log.entries.drain(..gone);
+            self.log.reset_to = Some(at);
+        }
+    }
+
+    pub(super) fn become_member(&mut self) {
+        self.member = true;
+    }
+
+    /// Changes up to `at`; those that a snapshot overtook are nothing.
+    pub(super) fn store(&mut self, at: (u64, u64), changes: &Changes, lose_one: bool) {
+        if at.0 <= self.readable_at.0 {
+            return;
+        }
+        let lost = lose_one.then(|| changes.keys().find(|k| matches!(k, Key::Entry(..)))).flatten();
+        self.readable.with(|state| {
+            for (key, value) in changes.iter().filter(|(key, _)| Some(*key) != lost) {
+                match value {
+                    Some(value) => state.insert(key.clone(), value.clone()),
+                    None => state.remove(key),
+                };
+            }
+        });
+        self.readable_at = at;
+    }
+
+    /// What is readable becomes durable: up to which index, if that is news.
+    pub(super) fn checkpoint(&mut self) -> Option<u64> {
+        if self.durable_at == self.readable_at {
+            return None;
+        }
+        self.durable = self.readable.with(|state| state.clone());
+        self.durable_at = self.readable_at;
+        Some(self.durable_at.0)
+    }
+
+    /// A copy of what is readable: what another node fetches.
+    pub(super) fn snapshot(&self) -> Option<((u64, u64), State)> {
+        (self.readable_at.0 > 0).then(|| (self.readable_at, self.readable.with(|state| state.clone())))
+    }
+
+    /// Another node's state takes the place of this one's, durably. What is older than what is here is refused.
+    pub(super) fn install(&mut self, at: (u64, u64), state: State) -> bool {
+        if at.0 <= self.readable_at.0 {
+            return false;
+        }
+        self.durable = state.clone();
+        self.durable_at = at;
+        self.readable.with(|readable| *readable = state);
+        self.readable_at = at;
+        true
+    }
+
+    /// The power goes: some of what was under way made it.
+    pub(super) fn crash(&mut self, rng: &mut Rng) {
+        let made_it = rng.below(self.unsynced.len() + 1);
+        for _ in 0..made_it {
+            self.log_synced();
+        }
+        self.unsynced.clear();
+        self.log_busy_until = 0;
+        // The machine that is gone may still be read by nobody; the new one gets a store of its own.
+        self.readable = Arc::new(Readable(RwLock::new(self.durable.clone())));
+        self.readable_at = self.durable_at;
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.log.hard_state.is_none() && self.durable_at.0 == 0
+    }
+
+    pub(super) fn recover(&self, claims_membership: bool) -> Recovered {
+        Recovered {
+            member: self.member || claims_membership,
+            hard_state: self.log.hard_state.clone().unwrap_or_default(),
+            start: self.start(),
+            entries: self.log.entries.clone(),
+            base: self.readable.clone() as Base,
+            stored: self.durable_at,
+        }
+    }
+}

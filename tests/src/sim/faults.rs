@@ -1,0 +1,259 @@
+//! What goes wrong, and when it is put right.
+
+use super::network::Place;
+use super::planted::Planted;
+use super::world::{Event, World};
+
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    /// The next thing goes wrong.
+    Strike,
+    Restart(usize),
+    RestartMount(usize),
+    /// All cuts are mended.
+    Mend,
+    /// The network is as it should be again.
+    Quiet,
+    DiskRoom(usize),
+    DiskFast(usize),
+}
+
+impl World {
+    pub(super) fn start_faults(&mut self) {
+        let first = self.rng.range(500_000, 4_000_000);
+        self.after(first, Event::Fault(Fault::Strike));
+    }
+
+    pub(super) fn fault(&mut self, fault: Fault) {
+        match fault {
+            Fault::Strike => {
+                if !self.calm {
+                    self.strike();
+                    let next = self.rng.range(50_000, 2 * self.plan.fault_every_us);
+                    self.after(next, Event::Fault(Fault::Strike));
+                }
+            }
+            Fault::Restart(node) => {
+                if self.nodes[node].machine.is_none() {
+                    self.start_node(node);
+                }
+            }
+            Fault::RestartMount(mount) => {
+                if self.mounts[mount].machine.is_none() {
+                    self.start_mount(mount);
+                }
+            }
+            Fault::Mend => self.net.heal(),
+            Fault::Quiet => {
+                self.net.loss_per_mille = 0;
+                self.net.repeat_per_mille = 0;
+            }
+            Fault::DiskRoom(node) => {
+                self.nodes[node].full = false;
+                self.tell_room(node);
+            }
+            Fault::DiskFast(node) => self.nodes[node].slow_disk = false,
+        }
+    }
+
+    fn strike(&mut self) {
+        let node = self.rng.below(self.nodes.len());
+        let mount = self.rng.below(self.mounts.len());
+        let wipes = if self.plan.planted == Some(Planted::WipedMember) { 8 } else { 1 };
+        let choice = self.rng.range(0, 46 + wipes);
+        match choice {
+            0..=5 => self.kill_for_a_while("kill", &[node]),
+            6..=9 => {
+                let leaders = self.leaders();
+                self.kill_for_a_while("kill leader", &leaders);
+            }
+            10..=11 => {
+                let some: Vec<usize> = (0..self.nodes.len()).filter(|_| self.rng.one_in(2)).collect();
+                self.kill_for_a_while("kill several", &some);
+            }
+            12..=13 => {
+                let all: Vec<usize> = (0..self.nodes.len()).collect();
+                self.kill_for_a_while("kill all", &all);
+            }
+            14..=18 => self.freeze_node(node),
+            19..=20 => {
+                if let Some(leader) = self.leaders().first().copied() {
+                    self.freeze_node(leader);
+                }
+            }
+            21..=22 => self.freeze_mount(mount),
+            23..=24 => self.kill_a_mount(mount),
+            25..=34 => self.cut_something(node, mount),
+            35..=37 => self.weather(),
+            38 => {
+                self.stats.count("clock jump");
+                self.nodes[node].clock.jump(&mut self.rng);
+            }
+            39..=41 => self.break_a_stream(mount),
+            42..=43 => self.fill_disk(node),
+            44..=45 => {
+                self.stats.count("slow disk");
+                self.nodes[node].slow_disk = true;
+                let until = self.rng.range(500_000, 10_000_000);
+                self.after(until, Event::Fault(Fault::DiskFast(node)));
+            }
+            _ => self.wipe(node),
+        }
+    }
+
+    fn kill_for_a_while(&mut self, kind: &'static str, nodes: &[usize]) {
+        self.stats.count(kind);
+        for node in nodes {
+            self.kill_node(*node);
+            let down = match self.rng.next() % 3 {
+                0 => self.rng.range(1_000, 300_000),
+                1 => self.rng.range(300_000, 3_000_000),
+                _ => self.rng.range(3_000_000, 15_000_000),
+            };
+            self.after(down, Event::Fault(Fault::Restart(*node)));
+        }
+    }
+
+    fn freeze_node(&mut self, node: usize) {
+        self.stats.count("freeze node");
+        let until = self.now + self.rng.range(100_000, 15_000_000);
+        self.trace.note(self.now, || format!("node {} freezes until {}", node + 1, until / 1000));
+        self.nodes[node].frozen_until = until;
+    }
+
+    fn freeze_mount(&mut self, mount: usize) {
+        self.stats.count("freeze mount");
+        let until = self.now + self.rng.range(100_000, 20_000_000);
+        self.trace.note(self.now, || format!("mount {mount} freezes until {}", until / 1000));
+        self.mounts[mount].frozen_until = until;
+    }
+
+    fn kill_a_mount(&mut self, mount: usize) {
+        self.stats.count("kill mount");
+        self.kill_mount(mount);
+        let down = self.rng.range(10_000, 8_000_000);
+        self.after(down, Event::Fault(Fault::RestartMount(mount)));
+    }
+
+    fn cut_something(&mut self, node: usize, mount: usize) {
+        let nodes = self.nodes.len();
+        let other = self.rng.below(nodes);
+        match self.rng.next() % 6 {
+            0 => {
+                self.stats.count("cut node off");
+                for peer in 0..nodes {
+                    self.cut_both(Place::Node(node), Place::Node(peer));
+                }
+                for mount in (0..self.mounts.len()).filter(|_| self.rng.one_in(2)).collect::<Vec<_>>() {
+                    self.cut_both(Place::Node(node), Place::Mount(mount));
+                }
+            }
+            1 => {
+                self.stats.count("cut leader off");
+                for leader in self.leaders() {
+                    for peer in 0..nodes {
+                        self.cut_both(Place::Node(leader), Place::Node(peer));
+                    }
+                }
+            }
+            2 => {
+                self.stats.count("cut in two");
+                let side: Vec<bool> = (0..nodes).map(|_| self.rng.one_in(2)).collect();
+                for (a, b) in (0..nodes).flat_map(|a| (0..a).map(move |b| (a, b))) {
+                    if side[a] != side[b] {
+                        self.cut_both(Place::Node(a), Place::Node(b));
+                    }
+                }
+            }
+            3 => {
+                self.stats.count("cut one way");
+                self.net.cut(Place::Node(node), Place::Node(other));
+            }
+            4 => {
+                self.stats.count("cut a link");
+                self.cut_both(Place::Node(node), Place::Node(other));
+            }
+            _ => {
+                self.stats.count("cut mount");
+                self.cut_both(Place::Mount(mount), Place::Node(node));
+                self.break_a_stream(mount);
+            }
+        }
+        self.trace.note(self.now, || format!("a cut: node {}, node {}, mount {mount}", node + 1, other + 1));
+        let lasts = self.rng.range(200_000, 15_000_000);
+        self.after(lasts, Event::Fault(Fault::Mend));
+    }
+
+    fn cut_both(&mut self, a: Place, b: Place) {
+        if a != b {
+            self.net.cut(a, b);
+            self.net.cut(b, a);
+        }
+    }
+
+    fn weather(&mut self) {
+        self.stats.count("loss and repetition");
+        self.net.loss_per_mille = self.rng.range(0, 300);
+        self.net.repeat_per_mille = self.rng.range(0, 200);
+        let lasts = self.rng.range(500_000, 15_000_000);
+        self.after(lasts, Event::Fault(Fault::Quiet));
+    }
+
+    fn break_a_stream(&mut self, mount: usize) {
+        self.stats.count("stream broken");
+        if let Some(conn) = self.mounts[mount].conn {
+            self.break_conn(conn);
+        }
+    }
+
+    fn fill_disk(&mut self, node: usize) {
+        self.stats.count("disk full");
+        self.nodes[node].full = true;
+        self.tell_room(node);
+        let lasts = self.rng.range(500_000, 8_000_000);
+        self.after(lasts, Event::Fault(Fault::DiskRoom(node)));
+    }
+
+    /// One disk in a run is lost: a second one would be more than two copies of a slice can bear.
+    fn wipe(&mut self, node: usize) {
+        let planted = self.plan.planted == Some(Planted::WipedMember);
+        if self.nobody_lags() && (planted || self.nodes.iter().all(|n| n.erased == 0)) {
+            self.stats.count("wipe");
+            self.wipe_node(node);
+            let down = self.rng.range(1_000, 5_000_000);
+            self.after(down, Event::Fault(Fault::Restart(node)));
+        }
+    }
+
+    /// Every node is up and has what is committed: the others can do without one of them.
+    fn nobody_lags(&self) -> bool {
+        let statuses: Vec<_> = self.nodes.iter().filter_map(|n| n.machine.as_ref().map(|m| m.status())).collect();
+        let committed = statuses.iter().map(|s| s.committed).max().unwrap_or(0);
+        statuses.len() == self.nodes.len()
+            && committed > 0
+            && statuses.iter().all(|s| s.member && s.applied >= committed)
+            && self.nodes.iter().all(|n| !n.disk.is_empty())
+    }
+
+    /// Everything works again, and stays so.
+    pub(super) fn heal_everything(&mut self) {
+        self.trace.note(self.now, || "calm".to_string());
+        self.calm = true;
+        self.net.heal();
+        self.net.loss_per_mille = 0;
+        self.net.repeat_per_mille = 0;
+        for node in 0..self.nodes.len() {
+            self.nodes[node].frozen_until = 0;
+            self.nodes[node].slow_disk = false;
+            self.nodes[node].full = false;
+            if self.nodes[node].machine.is_none() {
+                self.start_node(node);
+            } else {
+                self.tell_room(node);
+            }
+        }
+        for mount in 0..self.mounts.len() {
+            self.mounts[mount].frozen_until = 0;
+        }
+    }
+}

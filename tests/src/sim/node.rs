@@ -1,0 +1,311 @@
+//! A node: its machine, and the double of the shell around it.
+
+use super::clock::Clock;
+use super::disk::Disk;
+use super::mount::Conn as SimConn;
+use super::network::Place;
+use super::planted::Planted;
+use super::world::{Event, Life, World};
+use baton_core::meta::{Query, Step, Stop, Txn};
+use baton_core::node::Conn;
+use baton_core::node::{Changes, Config, Input, NodeMachine, Output, Space, TICK_US, ToPeer};
+use baton_core::session::{Reply, ToMount, ToNode};
+use baton_core::types::{ClusterId, Cred, NodeId, SliceId, Stamp};
+
+/// Log entries kept behind a checkpoint: few, so that who lags needs a snapshot.
+const LOG_TAIL: u64 = 20;
+
+pub(super) struct SimNode {
+    pub(super) machine: Option<NodeMachine>,
+    pub(super) life: Life,
+    pub(super) clock: Clock,
+    pub(super) disk: Disk,
+    pub(super) frozen_until: u64,
+    /// How often its disk was replaced by an empty one.
+    pub(super) erased: u64,
+    /// The disk is (nearly) full.
+    pub(super) full: bool,
+    pub(super) slow_disk: bool,
+    inbox: Vec<Input>,
+    woken: bool,
+    seed: u64,
+}
+
+impl World {
+    pub(super) fn make_nodes(&mut self) {
+        for _ in 0..self.plan.nodes {
+            let clock = Clock::new(&mut self.rng, 0);
+            let seed = self.rng.next();
+            self.nodes.push(SimNode {
+                machine: None,
+                life: 0,
+                clock,
+                disk: Disk::default(),
+                frozen_until: 0,
+                erased: 0,
+                full: false,
+                slow_disk: false,
+                inbox: Vec::new(),
+                woken: false,
+                seed,
+            });
+        }
+        for node in 0..self.plan.nodes {
+            self.start_node(node);
+        }
+    }
+
+    pub(super) fn start_node(&mut self, node: usize) {
+        let ids = (1..=self.plan.nodes as u64).map(NodeId).collect();
+        let config = Config {
+            id: NodeId(node as u64 + 1),
+            nodes: ids,
+            seed: self.nodes[node].seed ^ self.nodes[node].life.wrapping_mul(0x9E37_79B9),
+            cluster: ClusterId(self.plan.seed.wrapping_mul(8) + node as u64 + 1),
+        };
+        let sim = &mut self.nodes[node];
+        sim.life += 1;
+        sim.inbox.clear();
+        sim.woken = false;
+        sim.frozen_until = 0;
+        let life = sim.life;
+        let claims = self.plan.planted == Some(Planted::WipedMember) && sim.erased > 0;
+        let now = sim.clock.read(self.now);
+        match NodeMachine::new(config, sim.disk.recover(claims), now) {
+            Ok(mut machine) => {
+                machine.keep_log_tail(LOG_TAIL);
+                sim.machine = Some(machine);
+            }
+            Err(why) => return self.fail(format!("node {} cannot start: {why}", node + 1)),
+        }
+        self.trace.note(self.now, || format!("node {} starts", node + 1));
+        self.tell_room(node);
+        self.after(0, Event::NodeTick(node, life));
+        self.after(1_000_000, Event::Checkpoint(node, life));
+    }
+
+    pub(super) fn tell_room(&mut self, node: usize) {
+        let free = if self.nodes[node].full { 1 << 20 } else { 1 << 40 };
+        self.give(node, Input::Space(Space { total: 1 << 41, free }));
+    }
+
+    pub(super) fn kill_node(&mut self, node: usize) {
+        if self.nodes[node].machine.take().is_none() {
+            return;
+        }
+        self.trace.note(self.now, || format!("node {} is killed", node + 1));
+        let sim = &mut self.nodes[node];
+        sim.life += 1;
+        sim.frozen_until = 0;
+        sim.disk.crash(&mut self.rng);
+        for peer in 0..self.nodes.len() {
+            if peer != node && self.rng.one_in(2) {
+                let delay = self.rng.range(100, 50_000);
+                self.after(delay, Event::PeerLost(peer, node));
+            }
+        }
+        let hanging: Vec<u64> = self.conns.iter().filter(|(_, c)| c.node == node).map(|(id, _)| *id).collect();
+        for conn in hanging {
+            self.break_conn(conn);
+        }
+    }
+
+    /// Its disk is replaced by an empty one, and nothing that was on the way to or from it arrives.
+    pub(super) fn wipe_node(&mut self, node: usize) {
+        self.kill_node(node);
+        self.trace.note(self.now, || format!("node {} loses its disk", node + 1));
+        let old = std::mem::take(&mut self.nodes[node].disk);
+        if self.plan.planted == Some(Planted::WipedMember) {
+            self.nodes[node].disk.slices = old.slices; // it is about the log: losing every copy of a slice would hide it
+        }
+        self.nodes[node].erased += 1;
+    }
+
+    fn lives(&self, node: usize, life: Life) -> bool {
+        self.nodes[node].life == life && self.nodes[node].machine.is_some()
+    }
+
+    /// An input for a node: it finds it when it looks next.
+    pub(super) fn give(&mut self, node: usize, input: Input) {
+        if self.nodes[node].machine.is_none() {
+            return;
+        }
+        let sim = &mut self.nodes[node];
+        sim.inbox.push(input);
+        if !sim.woken {
+            sim.woken = true;
+            let life = sim.life;
+            let delay = self.rng.range(1, 150);
+            self.after(delay, Event::NodeWake(node, life));
+        }
+    }
+
+    pub(super) fn node_tick(&mut self, node: usize, life: Life) {
+        if self.lives(node, life) {
+            self.give(node, Input::Tick);
+            let next = self.nodes[node].clock.lasts(TICK_US);
+            self.after(next, Event::NodeTick(node, life));
+        }
+    }
+
+    pub(super) fn node_wake(&mut self, node: usize, life: Life) {
+        if !self.lives(node, life) {
+            return;
+        }
+        let sim = &mut self.nodes[node];
+        sim.woken = false;
+        let inputs = std::mem::take(&mut sim.inbox);
+        let now = sim.clock.read(self.now);
+        let Some(machine) = &mut sim.machine else { return };
+        let outputs = machine.step(now, inputs);
+        for output in outputs {
+            self.carry_out(node, life, output);
+        }
+    }
+
+    fn carry_out(&mut self, node: usize, life: Life, output: Output) {
+        match output {
+            Output::Peer { to, message } => self.send_peer(node, to, message),
+            Output::Mount { conn, message } => self.send_to_mount(node, conn, message),
+            Output::Persist(write) => {
+                if self.plan.planted == Some(Planted::EarlyPersisted) {
+                    self.give(node, Input::Persisted(write.number));
+                }
+                let slow = self.nodes[node].slow_disk || self.plan.planted == Some(Planted::EarlyPersisted);
+                let typical = if slow { 60_000 } else { 300 };
+                let delay = self.rng.delay(typical);
+                let disk = &mut self.nodes[node].disk;
+                disk.write_log(write);
+                disk.log_busy_until = disk.log_busy_until.max(self.now) + delay;
+                let done = disk.log_busy_until;
+                self.at(done, Event::LogSynced(node, life));
+            }
+            Output::Store { index, term, changes } => {
+                let delay = self.rng.delay(2_000);
+                self.after(delay, Event::StoreDone(node, life, (index, term), changes));
+            }
+            Output::Compact { index, term } => self.nodes[node].disk.compact_log((index, term)),
+            Output::FetchSnapshot { from } => {
+                self.stats.count("snapshot");
+                let delay = self.rng.delay(50_000);
+                self.after(delay, Event::FetchDone(node, life, from));
+            }
+            Output::BecomeMember => {
+                let delay = self.rng.delay(1_000);
+                self.after(delay, Event::MemberDone(node, life));
+            }
+            Output::Cluster(_) => {}
+            Output::DropSlices(ids) => {
+                let delay = self.rng.delay(10_000);
+                self.after(delay, Event::SlicesDropped(node, life, ids));
+            }
+            Output::Stop(why) => self.fail(format!("node {} stops: {why}", node + 1)),
+        }
+    }
+
+    fn send_peer(&mut self, from: usize, to: NodeId, message: ToPeer) {
+        let Some(to) = self.node_at(to) else { return };
+        let erased = (self.nodes[from].erased, self.nodes[to].erased);
+        for delay in self.net.deliveries(&mut self.rng, Place::Node(from), Place::Node(to)).into_iter().flatten() {
+            self.after(delay, Event::Peer { from, to, message: Box::new(message.clone()), erased });
+        }
+    }
+
+    pub(super) fn peer_message(&mut self, from: usize, to: usize, message: ToPeer, erased: (u64, u64)) {
+        if erased == (self.nodes[from].erased, self.nodes[to].erased) {
+            self.give(to, Input::Peer { from: NodeId(from as u64 + 1), message });
+        }
+    }
+
+    pub(super) fn peer_lost(&mut self, node: usize, peer: usize) {
+        self.give(node, Input::PeerLost(NodeId(peer as u64 + 1)));
+    }
+
+    pub(super) fn log_synced(&mut self, node: usize, life: Life) {
+        if self.lives(node, life)
+            && let Some(number) = self.nodes[node].disk.log_synced()
+            && self.plan.planted != Some(Planted::EarlyPersisted)
+        {
+            self.give(node, Input::Persisted(number));
+        }
+    }
+
+    pub(super) fn store_done(&mut self, node: usize, life: Life, at: (u64, u64), changes: &Changes) {
+        if self.lives(node, life) {
+            let lose = self.plan.planted == Some(Planted::LostChange) && node == 1 && self.rng.one_in(20);
+            self.nodes[node].disk.store(at, changes, lose);
+            self.give(node, Input::Stored(at.0));
+        }
+    }
+
+    pub(super) fn checkpoint(&mut self, node: usize, life: Life) {
+        if self.lives(node, life) {
+            if let Some(index) = self.nodes[node].disk.checkpoint() {
+                self.give(node, Input::Checkpointed(index));
+            }
+            let next = self.rng.range(500_000, 4_000_000);
+            self.after(next, Event::Checkpoint(node, life));
+        }
+    }
+
+    pub(super) fn member_done(&mut self, node: usize, life: Life) {
+        if self.lives(node, life) {
+            self.nodes[node].disk.become_member();
+            self.give(node, Input::MemberRecorded);
+        }
+    }
+
+    pub(super) fn fetch_done(&mut self, node: usize, life: Life, from: NodeId) {
+        if !self.lives(node, life) {
+            return;
+        }
+        let from = self.node_at(from).filter(|from| self.nodes_talk(node, *from) && (self.calm || !self.rng.one_in(8)));
+        let got = from.and_then(|from| self.nodes[from].disk.snapshot());
+        let got = got.and_then(|(at, state)| self.nodes[node].disk.install(at, state).then_some(at));
+        self.trace.note(self.now, || format!("node {} fetched a snapshot: {got:?}", node + 1));
+        self.give(node, Input::SnapshotFetched(got));
+    }
+
+    pub(super) fn slices_dropped(&mut self, node: usize, life: Life, ids: &[SliceId]) {
+        if self.lives(node, life) {
+            for id in ids {
+                self.nodes[node].disk.slices.remove(id);
+            }
+        }
+    }
+
+    /// What a mount said arrives at its node.
+    pub(super) fn stream_to_node(&mut self, conn: u64, message: ToNode) {
+        let Some(SimConn { node, node_life, .. }) = self.conns.get(&conn).cloned() else { return };
+        if !self.lives(node, node_life) {
+            return;
+        }
+        if let (Some(Planted::StaleReader), ToNode::Ask { id, cred, query }) = (self.plan.planted, &message)
+            && let Some(reply) = self.answer_from_own_state(node, cred, query)
+        {
+            return self.send_to_mount(node, Conn(conn), ToMount::Answer { id: *id, reply });
+        }
+        self.give(node, Input::Mount { conn: Conn(conn), message });
+    }
+
+    fn answer_from_own_state(&self, node: usize, cred: &Cred, query: &Query) -> Option<Reply> {
+        let reader = self.nodes[node].machine.as_ref()?.reader();
+        reader.with_state(|state| {
+            let mut txn = Txn::new(state, Stamp::default());
+            match query.run(&mut txn, cred) {
+                Ok(answer) => Some(Reply::Done(answer)),
+                Err(Stop::Errno(errno)) => Some(Reply::Failed(errno)),
+                Err(_) => None,
+            }
+        })
+    }
+
+    /// The nodes that believe that they lead.
+    pub(super) fn leaders(&self) -> Vec<usize> {
+        let leads = |(at, sim): (usize, &SimNode)| {
+            let status = sim.machine.as_ref()?.status();
+            (status.leader == Some(status.node)).then_some(at)
+        };
+        self.nodes.iter().enumerate().filter_map(leads).collect()
+    }
+}

@@ -1,0 +1,48 @@
+//! Known mistakes, made on purpose in the doubles around the machines: they prove that the checkers see.
+
+/// One mistake of a shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    /// A node says that its log is on disk before it is.
+    EarlyPersisted,
+    /// A node answers questions from its own state, whoever leads.
+    StaleReader,
+    /// Replicas acknowledge a slice that they do not store.
+    SliceNotStored,
+    /// The way between a mount and its node carries a command twice, the second time under a number of its own.
+    CommandTwice,
+    /// A node that lost its disk says that it may vote.
+    WipedMember,
+    /// One node's state store loses a change.
+    LostChange,
+    /// A mount's answer to "who holds" leaves out what it has open.
+    ForgottenOpen,
+}
+
+impl Planted {
+    pub const ALL: [Planted; 7] = [
+        Planted::EarlyPersisted,
+        Planted::StaleReader,
+        Planted::SliceNotStored,
+        Planted::CommandTwice,
+        Planted::WipedMember,
+        Planted::LostChange,
+        Planted::ForgottenOpen,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Planted::EarlyPersisted => "early-persisted",
+            Planted::StaleReader => "stale-reader",
+            Planted::SliceNotStored => "slice-not-stored",
+            Planted::CommandTwice => "command-twice",
+            Planted::WipedMember => "wiped-member",
+            Planted::LostChange => "lost-change",
+            Planted::ForgottenOpen => "forgotten-open",
+        }
+    }
+
+    pub fn by_name(name: &str) -> Option<Planted> {
+        Planted::ALL.into_iter().find(|p| p.name() == name)
+    }
+}

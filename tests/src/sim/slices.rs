@@ -1,0 +1,85 @@
+//! Slices on their way between a mount and the nodes that keep them.
+
+use super::network::Place;
+use super::planted::Planted;
+use super::world::{Event, Life, World};
+use baton_core::mount::{CallId, SliceFault, SlicePart};
+use baton_core::node::{copies_wanted, place};
+use baton_core::types::{NodeId, SliceId};
+use bytes::Bytes;
+
+impl World {
+    /// The node a mount is connected to, if bytes get through.
+    fn node_of(&self, mount: usize) -> Option<usize> {
+        let conn = self.conns.get(&self.mounts[mount].conn?)?;
+        let node = conn.node;
+        let through = self.nodes[node].life == conn.node_life
+            && self.nodes[node].machine.is_some()
+            && self.nodes[node].frozen_until <= self.now
+            && self.net.both_ways(Place::Mount(mount), Place::Node(node));
+        through.then_some(node)
+    }
+
+    /// The connected node stores the slice, sends it on to the others and answers when enough have it on disk.
+    pub(super) fn put_arrives(&mut self, mount: usize, life: Life, call: CallId, id: SliceId, data: Bytes) {
+        if !self.mount_lives(mount, life) {
+            return;
+        }
+        let outcome = match self.node_of(mount) {
+            Some(node) if self.nodes[node].full => Err(SliceFault::Full),
+            Some(node) => self.replicate(node, id, &data),
+            None => Err(SliceFault::Unreachable),
+        };
+        // The answer may get lost though the slice was stored.
+        let outcome = if self.rng.one_in(50) { Err(SliceFault::Unreachable) } else { outcome };
+        let delay = self.rng.delay(self.net.delay_us + 1_000);
+        self.after(delay, Event::PutDone(mount, life, call, outcome));
+    }
+
+    fn replicate(&mut self, primary: usize, id: SliceId, data: &Bytes) -> Result<Vec<NodeId>, SliceFault> {
+        let open: Vec<usize> =
+            (0..self.nodes.len()).filter(|n| self.nodes_talk(primary, *n) && !self.nodes[*n].full).collect();
+        let open: Vec<(NodeId, u64)> = open.into_iter().map(|n| (NodeId(n as u64 + 1), self.rng.next())).collect();
+        let chosen = place(NodeId(primary as u64 + 1), &open, self.nodes.len());
+        let mut kept = Vec::new();
+        for node in chosen {
+            let Some(at) = self.node_at(node) else { continue };
+            if at != primary && self.rng.one_in(20) {
+                continue;
+            }
+            if self.plan.planted != Some(Planted::SliceNotStored) || self.rng.one_in(4) {
+                self.nodes[at].disk.slices.insert(id, data.clone());
+            }
+            kept.push(node);
+        }
+        if kept.len() < copies_wanted(self.nodes.len()).min(2) { Err(SliceFault::Unreachable) } else { Ok(kept) }
+    }
+
+    pub(super) fn get_arrives(&mut self, mount: usize, life: Life, call: CallId, parts: &[SlicePart]) {
+        if !self.mount_lives(mount, life) {
+            return;
+        }
+        let outcome = match self.node_of(mount) {
+            Some(node) => parts.iter().map(|part| self.read_slice(node, part)).collect(),
+            None => Err(SliceFault::Unreachable),
+        };
+        let delay = self.rng.delay(self.net.delay_us + 100);
+        self.after(delay, Event::GetDone(mount, life, call, outcome));
+    }
+
+    fn read_slice(&self, near: usize, part: &SlicePart) -> Result<Bytes, SliceFault> {
+        let mut fault = SliceFault::Missing;
+        for node in &part.nodes {
+            let Some(at) = self.node_at(*node) else { continue };
+            if !self.nodes_talk(near, at) {
+                fault = SliceFault::Unreachable;
+                continue;
+            }
+            if let Some(data) = self.nodes[at].disk.slices.get(&part.id) {
+                let (from, to) = (part.at as usize, (part.at + part.len) as usize);
+                return if to <= data.len() { Ok(data.slice(from..to)) } else { Err(SliceFault::Damaged) };
+            }
+        }
+        Err(fault)
+    }
+}

@@ -1,0 +1,76 @@
+//! A bounded sample of what `sim` runs by the thousand, and the proof that its checkers see.
+
+use baton_tests::sim::{Plan, Planted, Size, run};
+
+#[test]
+fn seeds_pass() {
+    for seed in 1..=60 {
+        let verdict = run(Plan::new(seed, Size::Small));
+        if let Some(failure) = verdict.failure {
+            panic!(
+                "seed {seed}: {}\nreplay: cargo run -p baton-tests --bin sim -- --seed {seed} --trace",
+                failure.what
+            );
+        }
+        assert!(verdict.stats.operations > 0, "seed {seed} did nothing");
+    }
+}
+
+#[test]
+fn a_large_seed_passes() {
+    let verdict = run(Plan::new(3, Size::Large));
+    assert!(verdict.failure.is_none(), "{:?}", verdict.failure);
+}
+
+#[test]
+fn a_seed_is_a_run() {
+    for seed in [2, 8, 11] {
+        let (one, two) = (run(Plan::new(seed, Size::Small)), run(Plan::new(seed, Size::Small)));
+        assert_eq!(one.trace_hash, two.trace_hash, "seed {seed} took two ways");
+        assert_eq!(one.stats.events, two.stats.events);
+    }
+    let (one, other) = (run(Plan::new(2, Size::Small)), run(Plan::new(3, Size::Small)));
+    assert_ne!(one.trace_hash, other.trace_hash);
+}
+
+/// The mistake is seen within so many seeds.
+fn is_seen(planted: Planted, seeds: u64) {
+    let seen =
+        (1..=seeds).find_map(|seed| run(Plan { planted: Some(planted), ..Plan::new(seed, Size::Small) }).failure);
+    assert!(seen.is_some(), "{} was not seen within {seeds} seeds", planted.name());
+}
+
+#[test]
+fn a_log_that_is_said_to_be_on_disk_too_early_is_seen() {
+    is_seen(Planted::EarlyPersisted, 60);
+}
+
+#[test]
+fn a_reader_without_a_lease_is_seen() {
+    is_seen(Planted::StaleReader, 20);
+}
+
+#[test]
+fn a_slice_that_is_acknowledged_and_not_stored_is_seen() {
+    is_seen(Planted::SliceNotStored, 20);
+}
+
+#[test]
+fn a_command_carried_out_twice_is_seen() {
+    is_seen(Planted::CommandTwice, 20);
+}
+
+#[test]
+fn a_voter_that_lost_its_disk_is_seen() {
+    is_seen(Planted::WipedMember, 60);
+}
+
+#[test]
+fn a_change_that_one_node_lost_is_seen() {
+    is_seen(Planted::LostChange, 20);
+}
+
+#[test]
+fn an_open_file_that_a_mount_forgot_is_seen() {
+    is_seen(Planted::ForgottenOpen, 20);
+}
