@@ -2,4 +2,5 @@
 //!
 //! [`sim`] runs whole clusters, with their mounts, networks, disks and clocks, in one thread from one seed.
 
+pub mod harness;
 pub mod sim;

@@ -1,0 +1,176 @@
+use super::{Admin, Mount, Process, baton, eventually, guardian};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A cluster of `baton node` processes on this machine.
+pub struct Cluster {
+    nodes: Vec<Node>,
+}
+
+struct Node {
+    id: u64,
+    address: String,
+    data: PathBuf,
+    process: Option<Process>,
+}
+
+/// What one node says of itself.
+#[derive(Debug)]
+pub struct NodeState {
+    pub leader: Option<u64>,
+    pub applied: u64,
+    pub slices: u64,
+}
+
+impl Cluster {
+    /// Three nodes that have a leader.
+    pub fn start() -> Cluster {
+        let folder = guardian::folder("cluster");
+        Cluster::start_in(&(1..=3).map(|id| folder.join(format!("node-{id}"))).collect::<Vec<_>>())
+    }
+
+    /// A node for each data folder.
+    pub fn start_in(folders: &[PathBuf]) -> Cluster {
+        let mut cluster = Cluster::plan(folders);
+        for id in cluster.ids() {
+            cluster.restart(id);
+        }
+        cluster.leader();
+        cluster
+    }
+
+    /// As [`Self::start_in`], with nothing started yet.
+    pub fn plan(folders: &[PathBuf]) -> Cluster {
+        let addresses = free_addresses(folders.len());
+        let nodes = folders.iter().zip(1..).zip(addresses);
+        let nodes = nodes.map(|((data, id), address)| Node { id, address, data: data.clone(), process: None });
+        Cluster { nodes: nodes.collect() }
+    }
+
+    pub fn ids(&self) -> Vec<u64> {
+        self.nodes.iter().map(|node| node.id).collect()
+    }
+
+    fn node(&self, id: u64) -> &Node {
+        self.nodes.iter().find(|node| node.id == id).expect("a node of the cluster")
+    }
+
+    fn node_mut(&mut self, id: u64) -> &mut Node {
+        self.nodes.iter_mut().find(|node| node.id == id).expect("a node of the cluster")
+    }
+
+    pub fn address(&self, id: u64) -> &str {
+        &self.node(id).address
+    }
+
+    pub fn data(&self, id: u64) -> &Path {
+        &self.node(id).data
+    }
+
+    pub fn process(&mut self, id: u64) -> &mut Process {
+        self.node_mut(id).process.as_mut().expect("a node that runs")
+    }
+
+    /// All addresses, as `baton mount` takes them.
+    pub fn addresses(&self) -> String {
+        self.nodes.iter().map(|node| node.address.clone()).collect::<Vec<_>>().join(",")
+    }
+
+    /// The list of peers, as `baton node` takes it.
+    pub fn peers(&self) -> String {
+        self.nodes.iter().map(|node| format!("{}={}", node.id, node.address)).collect::<Vec<_>>().join(",")
+    }
+
+    pub fn mount(&self) -> Mount {
+        Mount::start(&self.addresses())
+    }
+
+    /// SIGKILL, and gone when this returns.
+    pub fn kill(&mut self, id: u64) {
+        self.node_mut(id).process = None;
+    }
+
+    /// SIGKILL to all before any is waited for.
+    pub fn kill_all(&mut self) {
+        for node in &self.nodes {
+            if let Some(process) = &node.process {
+                process.signal(rustix::process::Signal::KILL);
+            }
+        }
+        for node in &mut self.nodes {
+            node.process = None;
+        }
+    }
+
+    pub fn restart(&mut self, id: u64) {
+        let mut process = self.begin(id);
+        process.wait_for_line("node ", Duration::from_secs(20));
+        self.node_mut(id).process = Some(process);
+    }
+
+    /// Starts one node's process; it is the caller's to wait for.
+    pub fn begin(&self, id: u64) -> Process {
+        let (node, peers) = (self.node(id), self.peers());
+        let mut command = baton();
+        command.args(["node", "--id", &id.to_string(), "--listen", &node.address, "--peers", &peers, "--data"]);
+        command.arg(&node.data).env("BATON_LOG", "info").env("NO_COLOR", "1");
+        Process::start(&format!("node-{id}"), command)
+    }
+
+    /// Removes all that a node kept; it must not be running.
+    pub fn wipe(&mut self, id: u64) {
+        let node = self.node(id);
+        assert!(node.process.is_none(), "node {id} runs");
+        std::fs::remove_dir_all(&node.data).expect("a data folder that can be removed");
+    }
+
+    /// The leader that a majority knows.
+    pub fn leader(&self) -> u64 {
+        eventually("a leader that a majority knows", Duration::from_secs(30), || {
+            let leaders: Vec<u64> = self.running().filter_map(|id| self.state(id)?.leader).collect();
+            let majority = self.nodes.len() / 2 + 1;
+            leaders.iter().copied().find(|one| leaders.iter().filter(|other| *other == one).count() >= majority)
+        })
+    }
+
+    fn running(&self) -> impl Iterator<Item = u64> {
+        self.nodes.iter().filter(|node| node.process.is_some()).map(|node| node.id)
+    }
+
+    /// What a node says of itself; `None` when it does not answer.
+    pub fn state(&self, id: u64) -> Option<NodeState> {
+        let status = Admin::new(self.address(id)).status()?;
+        let me = status.nodes.iter().find(|node| node.id == id)?;
+        Some(NodeState { leader: status.leader, applied: me.applied, slices: me.slices })
+    }
+
+    /// Waits until a node has applied all that the others had applied when this was called, and holds as many slices.
+    pub fn wait_caught_up(&self, id: u64, within: Duration) {
+        let others: Vec<u64> = self.running().filter(|other| *other != id).collect();
+        let goal: Vec<NodeState> = others.iter().filter_map(|other| self.state(*other)).collect();
+        let applied = goal.iter().map(|state| state.applied).max().unwrap_or(0);
+        let slices = goal.iter().map(|state| state.slices).max().unwrap_or(0);
+        let mut last = None;
+        let what = format!("node {id} has applied {applied} and holds {slices} slices");
+        eventually(&what, within, || {
+            last = self.state(id);
+            last.as_ref().filter(|state| state.applied >= applied && state.slices >= slices).map(|_| ())
+        });
+    }
+
+    /// `baton fsck` of every node that runs: no problems anywhere.
+    pub fn assert_sound(&self) {
+        for id in self.running() {
+            let output = baton().args(["fsck", self.address(id)]).output().expect("baton starts");
+            let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            assert!(output.status.success(), "baton fsck of node {id}:\n{out}{err}");
+        }
+    }
+}
+
+/// Ports that were free a moment ago, all held at once so that no two are the same.
+fn free_addresses(count: usize) -> Vec<String> {
+    let held: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+    held.iter().map(|listener| listener.local_addr().expect("an address").to_string()).collect()
+}
