@@ -11,7 +11,7 @@ use baton_core::meta::ops::WriteAt;
 use baton_core::mount::{CallId, Config, Input, MountMachine, Output, SliceFault};
 use baton_core::node;
 use baton_core::session::{Command, ToMount, ToNode};
-use baton_core::types::{NodeId, SessionId};
+use baton_core::types::{NodeId, SessionId, SliceId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
