@@ -4,7 +4,7 @@ use super::rng::mix;
 use bytes::Bytes;
 
 /// One write's name. 0 is nobody's: bytes that were never written read as zeros.
-pub type WriteId = u64;
+pub(in crate::sim) type WriteId = u64;
 
 /// The bytes of a write, from `at` on.
 pub(super) fn bytes_of(id: WriteId, at: u64, len: u64) -> Vec<u8> {

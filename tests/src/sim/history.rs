@@ -5,11 +5,11 @@ use baton_core::meta::ops::RenameHow;
 use baton_core::types::{Errno, Ino};
 
 /// A name of the workload: few, so that programs collide.
-pub type NameId = u8;
+pub(in crate::sim) type NameId = u8;
 
 /// One call of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Act {
+pub(in crate::sim) enum Act {
     Create { dir: Ino, name: NameId, exclusive: bool },
     Mkdir { dir: Ino, name: NameId },
     Symlink { dir: Ino, name: NameId },
@@ -34,7 +34,7 @@ pub enum Act {
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Saw {
+pub(in crate::sim) enum Saw {
     /// It may have happened or not: the mount was fenced or died, or the call never ended.
     Nothing,
     Failed(Errno),
@@ -53,23 +53,23 @@ pub enum Saw {
 }
 
 #[derive(Clone, Debug)]
-pub struct Record {
+pub(in crate::sim) struct Record {
     /// Which process: unique over all lives of all mounts.
-    pub client: u64,
-    pub began: u64,
+    pub(in crate::sim) client: u64,
+    pub(in crate::sim) began: u64,
     /// `u64::MAX` where it never ended or its outcome is unknown.
-    pub ended: u64,
-    pub act: Act,
-    pub saw: Saw,
+    pub(in crate::sim) ended: u64,
+    pub(in crate::sim) act: Act,
+    pub(in crate::sim) saw: Saw,
 }
 
 impl Record {
     /// Whether it may take effect at any later time, or never.
-    pub fn is_open(&self) -> bool {
+    pub(in crate::sim) fn is_open(&self) -> bool {
         self.saw == Saw::Nothing
     }
 
-    pub fn file(&self) -> Option<Ino> {
+    pub(in crate::sim) fn file(&self) -> Option<Ino> {
         match &self.act {
             Act::Write { ino, .. }
             | Act::Read { ino, .. }
@@ -84,10 +84,10 @@ impl Record {
 }
 
 #[derive(Debug, Default)]
-pub struct History {
-    pub records: Vec<Record>,
+pub(in crate::sim) struct History {
+    pub(in crate::sim) records: Vec<Record>,
     /// The file that is only ever appended to.
-    pub log: Option<Ino>,
+    pub(in crate::sim) log: Option<Ino>,
 }
 
 impl History {

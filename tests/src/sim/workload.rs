@@ -166,6 +166,7 @@ impl World {
         }
         if let (Err(errno @ (Errno::ENOENT | Errno::ESTALE)), Some(held)) = (&outcome, held)
             && held.fenced == fenced
+            && !self.session_is_over(mount)
         {
             self.fail(format!("{act:?} on mount {mount}: {errno:?}, but the file is open"));
         }
@@ -175,6 +176,14 @@ impl World {
         let pause = self.plan.think_us;
         let pause = if self.mounts[mount].processes[at].audits { 100 } else { self.rng.range(pause / 10, pause * 2) };
         self.after(pause, Event::Process(mount, life, at));
+    }
+
+    /// Whether the session has ended already, though the mount may not have heard of it: then nothing is kept open for it.
+    fn session_is_over(&self, mount: usize) -> bool {
+        let session = self.mounts[mount].machine.as_ref().and_then(|m| m.session());
+        let statuses = self.nodes.iter().filter_map(|n| n.machine.as_ref().map(|m| m.status()));
+        let newest = statuses.max_by_key(|s| s.applied);
+        newest.is_some_and(|s| s.sessions.iter().all(|known| Some(known.session) != session))
     }
 
     /// What a process remembers of what it saw.
