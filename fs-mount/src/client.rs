@@ -14,6 +14,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
+use tracing::Span;
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -23,10 +24,18 @@ pub struct ClientOptions {
     pub client: String,
 }
 
+/// A call under way: who asked, what to do with its outcome, and its span, which lasts as long as it does.
+struct Waiting {
+    who: Who,
+    done: OnDone,
+    span: Span,
+    began: Instant,
+}
+
 pub struct Client {
     machine: Mutex<MountMachine>,
     link: OnceLock<Arc<dyn Link>>,
-    calls: Mutex<HashMap<CallId, (Who, OnDone)>>,
+    calls: Mutex<HashMap<CallId, Waiting>>,
     next_call: AtomicU64,
     started: Instant,
     ready: (Mutex<bool>, Condvar),
@@ -89,7 +98,9 @@ impl Client {
     /// Begins a call; `done` is called when it has ended, perhaps before this returns.
     pub fn begin(self: &Arc<Self>, who: Who, call: Call, done: OnDone) {
         let id = CallId(self.next_call.fetch_add(1, Ordering::Relaxed));
-        self.calls.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(id, (who, done));
+        let span = tracing::debug_span!("call", id = id.0, what = call.name(), uid = who.uid);
+        let waiting = Waiting { who, done, span, began: Instant::now() };
+        self.calls.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(id, waiting);
         self.drive(Input::Call { id, cred: who.cred(), call });
     }
 
@@ -150,7 +161,12 @@ impl Client {
         match output {
             Output::Respond { call, outcome } => {
                 let waiting = self.calls.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&call);
-                if let Some((_, done)) = waiting {
+                if let Some(Waiting { done, span, began, .. }) = waiting {
+                    let micros = began.elapsed().as_micros() as u64;
+                    span.in_scope(|| match &outcome {
+                        Ok(_) => tracing::debug!(micros, "done"),
+                        Err(errno) => tracing::debug!(micros, ?errno, "failed"),
+                    });
                     done(outcome);
                 }
             }
@@ -180,7 +196,7 @@ impl Client {
             Output::Groups { call } => {
                 let pid = {
                     let calls = self.calls.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                    calls.get(&call).map(|(who, _)| who.pid)
+                    calls.get(&call).map(|waiting| waiting.who.pid)
                 };
                 let groups = pid.map(groups_of).unwrap_or_default();
                 inputs.push_back(Input::Groups { call, groups });

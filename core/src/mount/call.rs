@@ -42,6 +42,20 @@ pub enum Call {
 }
 
 impl Call {
+    /// The word for it in logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Call::Ask(query) => query.name(),
+            Call::Do(op) => op.name(),
+            Call::Open { .. } => "Open",
+            Call::Create(_) => "Create",
+            Call::Read { .. } => "Read",
+            Call::Write { .. } => "Write",
+            Call::Sync { .. } => "Sync",
+            Call::Release(_) => "Release",
+        }
+    }
+
     /// Whether it ends with an open handle.
     pub fn opens(&self) -> bool {
         matches!(self, Call::Open { .. } | Call::Create(_))

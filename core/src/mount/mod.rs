@@ -157,7 +157,7 @@ impl MountMachine {
             Input::Call { id, cred, call } => self.begin(id, cred, call),
             Input::Linked => self.linked(),
             Input::Unlinked => self.unlinked(),
-            Input::Node(message) => self.from_node(message),
+            Input::Node(message) => self.node_says(message),
             Input::Put { call, id, outcome } => self.slice_stored(call, id, outcome),
             Input::Got { call, outcome } => self.slice_came(call, outcome.map(Got::Parts)),
             Input::Groups { call, groups } => self.groups_came(call, groups),

@@ -50,7 +50,7 @@ impl MountMachine {
         self.out.push(Output::Tell(ToNode::Hello { session, client, nonce }));
     }
 
-    pub(super) fn from_node(&mut self, message: ToMount) {
+    pub(super) fn node_says(&mut self, message: ToMount) {
         match message {
             ToMount::Welcome { session, .. } => {
                 if self.session.is_some_and(|mine| mine != session) {

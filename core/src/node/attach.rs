@@ -59,7 +59,7 @@ impl NodeMachine {
         self.out.push(Output::Mount { conn, message });
     }
 
-    pub(super) fn from_mount(&mut self, conn: Conn, message: ToNode) {
+    pub(super) fn mount_says(&mut self, conn: Conn, message: ToNode) {
         if let Some(Attached::Open { heard, .. }) = self.attach.conns.get_mut(&conn) {
             *heard = true;
         }

@@ -187,9 +187,11 @@ pub struct NodeMachine {
 impl NodeMachine {
     pub fn new(config: Config, recovered: Recovered, now: Now) -> Result<NodeMachine, String> {
         let voters = config.voters();
-        let mut conf_state = ConfState::default();
-        conf_state.voters = voters.iter().map(|n| n.0).collect();
-        conf_state.learners = config.nodes.iter().filter(|n| !voters.contains(n)).map(|n| n.0).collect();
+        let conf_state = ConfState {
+            voters: voters.iter().map(|n| n.0).collect(),
+            learners: config.nodes.iter().filter(|n| !voters.contains(n)).map(|n| n.0).collect(),
+            ..ConfState::default()
+        };
         if let Fit::Damaged(why) | Fit::Reset(why) = recovered.fit() {
             return Err(why);
         }
@@ -268,9 +270,9 @@ impl NodeMachine {
     fn take(&mut self, input: Input) {
         match input {
             Input::Tick => self.tick(),
-            Input::Peer { from, message } => self.from_peer(from, message),
+            Input::Peer { from, message } => self.peer_says(from, message),
             Input::PeerLost(peer) => self.peer_lost(peer),
-            Input::Mount { conn, message } => self.from_mount(conn, message),
+            Input::Mount { conn, message } => self.mount_says(conn, message),
             Input::MountLost(conn) => self.mount_lost(conn),
             Input::Persisted(number) => self.persisted(number),
             Input::Stored(index) => self.stored(index),
@@ -285,7 +287,7 @@ impl NodeMachine {
         }
     }
 
-    fn from_peer(&mut self, from: NodeId, message: ToPeer) {
+    fn peer_says(&mut self, from: NodeId, message: ToPeer) {
         if !self.config.nodes.contains(&from) || from == self.config.id {
             return;
         }
