@@ -264,28 +264,28 @@ impl World {
 
 /// A number that differs where messages differ in what matters.
 fn weigh(message: &ToPeer) -> u64 {
-    match message {
+    let (kind, what) = match message {
         ToPeer::Raft(m) => {
-            1 + 16
-                * (m.term ^ m.index << 8 ^ m.commit << 20 ^ (m.entries.len() as u64) << 40 ^ (m.msg_type as u64) << 50)
+            (1, m.term ^ m.index << 8 ^ m.commit << 20 ^ (m.entries.len() as u64) << 40 ^ (m.msg_type as u64) << 50)
         }
         ToPeer::Hello { fresh, member, reply } => {
-            2 + 16 * (u64::from(*fresh) + 2 * u64::from(*member) + 4 * u64::from(*reply))
+            (2, u64::from(*fresh) + 2 * u64::from(*member) + 4 * u64::from(*reply))
         }
-        ToPeer::Beat { term, sent, commit } => 3 + 16 * (term ^ sent << 8 ^ commit << 32),
-        ToPeer::Promise { term, sent } => 4 + 16 * (term ^ sent << 8),
-        ToPeer::Commands(commands) => 5 + 16 * commands.iter().map(|c| c.number ^ c.session.0 << 32).sum::<u64>(),
-        ToPeer::OpenSession { nonce, .. } => 6 + 16 * (nonce >> 8),
-        ToPeer::EndSession(session) => 7 + 16 * session.0,
-        ToPeer::Propose(_) => 8,
-        ToPeer::Ask { id, .. } => 9 + 16 * id,
-        ToPeer::Answer { id, reply } => 10 + 16 * (id * 2 + u64::from(reply.is_some())),
-        ToPeer::Replies(replies) => 11 + 16 * replies.iter().map(|r| r.1 ^ r.0.0 << 32).sum::<u64>(),
-        ToPeer::Again(sessions) => 12 + 16 * sessions.len() as u64,
-        ToPeer::Report { applied, .. } => 13 + 16 * applied,
-        ToPeer::WhoHolds { round, inos } => 14 + 16 * (round ^ (inos.len() as u64) << 40),
-        ToPeer::Holds { round, session, .. } => 15 + 16 * (round ^ session.0 << 40),
-    }
+        ToPeer::Beat { term, sent, commit } => (3, term ^ sent << 8 ^ commit << 32),
+        ToPeer::Promise { term, sent } => (4, term ^ sent << 8),
+        ToPeer::Commands(commands) => (5, commands.iter().map(|c| c.number ^ c.session.0 << 32).sum::<u64>()),
+        ToPeer::OpenSession { nonce, .. } => (6, nonce >> 8),
+        ToPeer::EndSession(session) => (7, session.0),
+        ToPeer::Propose(_) => (8, 0),
+        ToPeer::Ask { id, .. } => (9, id),
+        ToPeer::Answer { id, reply } => (10, id.wrapping_mul(2) ^ u64::from(reply.is_some())),
+        ToPeer::Replies(replies) => (11, replies.iter().map(|r| r.1 ^ r.0.0 << 32).sum::<u64>()),
+        ToPeer::Again(sessions) => (12, sessions.len() as u64),
+        ToPeer::Report { applied, .. } => (13, applied),
+        ToPeer::WhoHolds { round, inos } => (14, round ^ (inos.len() as u64) << 40),
+        ToPeer::Holds { round, session, .. } => (15, round ^ session.0 << 40),
+    };
+    what.wrapping_mul(16).wrapping_add(kind)
 }
 
 fn weigh_to_node(message: &ToNode) -> u64 {
