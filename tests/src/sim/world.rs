@@ -277,11 +277,11 @@ fn weigh(message: &ToPeer) -> u64 {
         ToPeer::OpenSession { nonce, .. } => (6, nonce >> 8),
         ToPeer::EndSession(session) => (7, session.0),
         ToPeer::Propose(_) => (8, 0),
-        ToPeer::Ask { id, .. } => (9, id),
+        ToPeer::Ask { id, .. } => (9, *id),
         ToPeer::Answer { id, reply } => (10, id.wrapping_mul(2) ^ u64::from(reply.is_some())),
         ToPeer::Replies(replies) => (11, replies.iter().map(|r| r.1 ^ r.0.0 << 32).sum::<u64>()),
         ToPeer::Again(sessions) => (12, sessions.len() as u64),
-        ToPeer::Report { applied, .. } => (13, applied),
+        ToPeer::Report { applied, .. } => (13, *applied),
         ToPeer::WhoHolds { round, inos } => (14, round ^ (inos.len() as u64) << 40),
         ToPeer::Holds { round, session, .. } => (15, round ^ session.0 << 40),
     };
