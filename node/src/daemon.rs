@@ -180,6 +180,13 @@ fn open(config: &NodeConfig) -> Result<Opened, NodeError> {
     for damaged in &report.damaged {
         tracing::error!("damaged slices were found: {damaged:?}; they are fetched again from other nodes");
     }
+    if !report.cut.is_empty() {
+        let slices = &report.cut;
+        tracing::warn!(
+            ?slices,
+            "slices that were torn by a crash, or damaged, were dropped; files that have them get them again"
+        );
+    }
     Ok(Opened { folder, log, recovered, state, slices })
 }
 
