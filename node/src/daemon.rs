@@ -124,7 +124,17 @@ struct Opened {
 /// Starts a node. `bulk` is where slices are handled: a runtime with threads of its own.
 pub fn start(config: &NodeConfig, links: Links, bulk: tokio::runtime::Handle) -> Result<Node, NodeError> {
     let listen = |source| NodeError::Listen { address: config.listen.clone(), source };
-    let listener = TcpListener::bind(&config.listen).map_err(listen)?;
+    start_on(TcpListener::bind(&config.listen).map_err(listen)?, config, links, bulk)
+}
+
+/// Starts a node that listens where the caller does already: so nobody else can take a port that was found to be free.
+pub fn start_on(
+    listener: TcpListener,
+    config: &NodeConfig,
+    links: Links,
+    bulk: tokio::runtime::Handle,
+) -> Result<Node, NodeError> {
+    let listen = |source| NodeError::Listen { address: config.listen.clone(), source };
     listener.set_nonblocking(true).map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     let opened = open(config)?;
@@ -169,6 +179,13 @@ fn open(config: &NodeConfig) -> Result<Opened, NodeError> {
     let (slices, report) = SliceStore::open(&folder.slices())?;
     for damaged in &report.damaged {
         tracing::error!("damaged slices were found: {damaged:?}; they are fetched again from other nodes");
+    }
+    if !report.cut.is_empty() {
+        let slices = &report.cut;
+        tracing::warn!(
+            ?slices,
+            "slices that were torn by a crash, or damaged, were dropped; files that have them get them again"
+        );
     }
     Ok(Opened { folder, log, recovered, state, slices })
 }

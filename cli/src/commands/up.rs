@@ -131,32 +131,32 @@ fn nodes_in(data: &Path, asked: u64) -> Result<u64, Failure> {
 
 fn start_nodes(data: &Path, nodes: u64, bulk: &tokio::runtime::Runtime) -> Result<Vec<Node>, Failure> {
     std::fs::create_dir_all(data).map_err(Failure::io(format!("make the data folder {}", data.display())))?;
-    let peers: BTreeMap<NodeId, String> = free_addresses(nodes)?;
+    let listeners = free_ports(nodes)?;
+    let mut peers = BTreeMap::new();
+    for (id, listener) in &listeners {
+        let address = listener.local_addr().map_err(Failure::io("find a free port on 127.0.0.1"))?;
+        peers.insert(*id, address.to_string());
+    }
     let net = LocalNet::default();
     let mut cluster = Vec::new();
-    for (id, listen) in &peers {
-        let config =
-            NodeConfig { id: *id, listen: listen.clone(), data: data.join(format!("node-{id}")), peers: peers.clone() };
-        cluster.push(baton_node::start(&config, Links::Local(net.clone()), bulk.handle().clone())?);
+    for (id, listener) in listeners {
+        let listen = peers.get(&id).cloned().unwrap_or_default();
+        let config = NodeConfig { id, listen, data: data.join(format!("node-{id}")), peers: peers.clone() };
+        cluster.push(baton_node::start_on(listener, &config, Links::Local(net.clone()), bulk.handle().clone())?);
     }
     Ok(cluster)
 }
 
-/// An address on this machine for each node, for `baton status` and mounts of other processes: the usual ports where they
-/// are free.
-fn free_addresses(nodes: u64) -> Result<BTreeMap<NodeId, String>, Failure> {
-    let mut held = Vec::new();
-    let mut addresses = BTreeMap::new();
-    for id in 1..=nodes {
-        let usual = format!("127.0.0.1:{}", 7400 + 10 * (id - 1));
-        let listener = TcpListener::bind(&usual)
-            .or_else(|_| TcpListener::bind("127.0.0.1:0"))
-            .map_err(Failure::io("find a free port on 127.0.0.1"))?;
-        let address = listener.local_addr().map_err(Failure::io("find a free port on 127.0.0.1"))?;
-        addresses.insert(NodeId(id), address.to_string());
-        held.push(listener);
-    }
-    Ok(addresses)
+/// A port on this machine for each node, for `baton status` and mounts of other processes: the usual ones where they are
+/// free. They stay taken, so that a cluster that starts at the same time finds others.
+fn free_ports(nodes: u64) -> Result<Vec<(NodeId, TcpListener)>, Failure> {
+    (1..=nodes)
+        .map(|id| {
+            let usual = format!("127.0.0.1:{}", 7400 + 10 * (id - 1));
+            let listener = TcpListener::bind(&usual).or_else(|_| TcpListener::bind("127.0.0.1:0"));
+            Ok((NodeId(id), listener.map_err(Failure::io("find a free port on 127.0.0.1"))?))
+        })
+        .collect()
 }
 
 fn mount(mountpoint: &Path, nodes: &[NodeHandle], bulk: &tokio::runtime::Runtime) -> Result<Mount, Failure> {

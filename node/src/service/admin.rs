@@ -111,6 +111,9 @@ fn health(status: &NodeStatus, nodes: &[v1::NodeStatus]) -> Vec<String> {
         lines
             .push("no leader: a majority of the voting nodes cannot be reached; nothing can be read or written".into());
     }
+    if !status.member && status.waiting_for.is_empty() {
+        lines.push(format!("node {} does not vote until it has caught up", status.node));
+    }
     let leads = status.leader == Some(status.node);
     for node in nodes {
         if leads && !node.reachable {

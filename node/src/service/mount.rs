@@ -32,7 +32,12 @@ async fn listen(node: NodeHandle, mut incoming: Streaming<v1::ToNode>, outgoing:
     loop {
         let message = match incoming.message().await {
             Ok(Some(message)) => message,
-            Ok(None) | Err(_) => return,
+            Ok(None) => return,
+            Err(why) => {
+                // A message that is too large, say. Where the connection is gone nobody hears it.
+                let _gone = outgoing.send(Err(why));
+                return;
+            }
         };
         match ToNode::try_from(message) {
             // Most questions are answered here, without a word to the machine.

@@ -1,4 +1,5 @@
 use super::{Admin, Mount, Process, baton, eventually, guardian};
+use baton_proto::v1::StatusReply;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub struct NodeState {
     pub leader: Option<u64>,
     pub applied: u64,
     pub slices: u64,
+    pub votes: bool,
 }
 
 impl Cluster {
@@ -142,21 +144,25 @@ impl Cluster {
     pub fn state(&self, id: u64) -> Option<NodeState> {
         let status = Admin::new(self.address(id)).status()?;
         let me = status.nodes.iter().find(|node| node.id == id)?;
-        Some(NodeState { leader: status.leader, applied: me.applied, slices: me.slices })
+        let not_yet = |line: &String| line.contains("does not vote") || line.contains("waiting to hear");
+        let votes = !status.health.iter().any(not_yet);
+        Some(NodeState { leader: status.leader, applied: me.applied, slices: me.slices, votes })
     }
 
-    /// Waits until a node has applied all that the others had applied when this was called, and holds as many slices.
+    /// All that a node that runs says of the cluster.
+    pub fn status(&self, id: u64) -> StatusReply {
+        eventually("a node answers", Duration::from_secs(20), || Admin::new(self.address(id)).status())
+    }
+
+    /// Waits until a node votes, has applied all that the others had applied when this was called, and holds as many slices.
     pub fn wait_caught_up(&self, id: u64, within: Duration) {
         let others: Vec<u64> = self.running().filter(|other| *other != id).collect();
         let goal: Vec<NodeState> = others.iter().filter_map(|other| self.state(*other)).collect();
         let applied = goal.iter().map(|state| state.applied).max().unwrap_or(0);
         let slices = goal.iter().map(|state| state.slices).max().unwrap_or(0);
-        let mut last = None;
-        let what = format!("node {id} has applied {applied} and holds {slices} slices");
-        eventually(&what, within, || {
-            last = self.state(id);
-            last.as_ref().filter(|state| state.applied >= applied && state.slices >= slices).map(|_| ())
-        });
+        let full = |now: &NodeState| now.votes && now.applied >= applied && now.slices >= slices;
+        let what = format!("node {id} votes, has applied {applied} and holds {slices} slices");
+        eventually(&what, within, || self.state(id).filter(full));
     }
 
     /// `baton fsck` of every node that runs: no problems anywhere.

@@ -4,6 +4,7 @@
 //! group of its own, in which the harness puts everything it starts: so nothing is ever looked for by its name.
 
 use super::shell;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -35,7 +36,10 @@ struct Guardian {
 fn guardian() -> &'static Guardian {
     static GUARDIAN: OnceLock<Guardian> = OnceLock::new();
     GUARDIAN.get_or_init(|| {
-        let root = tempfile::Builder::new().prefix("baton-e2e-").tempdir().expect("a folder for the test").keep();
+        // Others may look inside: the suites act as several users.
+        let mode = std::fs::Permissions::from_mode(0o755);
+        let root = tempfile::Builder::new().prefix("baton-e2e-").permissions(mode).tempdir();
+        let root = root.expect("a folder for the test").keep();
         let keep = if std::env::var_os("BATON_KEEP").is_some() { "keep" } else { "" };
         let shell = Command::new("sh")
             .args(["-c", SCRIPT, "guardian", root.to_str().expect("a name in UTF-8"), keep])

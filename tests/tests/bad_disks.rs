@@ -1,0 +1,263 @@
+//! Disks that lie or are full: damaged slices, a damaged log, a damaged state, no room.
+
+use baton_tests::harness::{Cluster, Mount, eventually, folder, is_root, sh, try_sh};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Bytes of which no two pieces are alike.
+fn random(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..len.div_ceil(8)).flat_map(|_| next()).take(len).collect()
+}
+
+/// The files in a folder whose names end so.
+fn files(folder: &Path, end: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = entries.filter(|path| path.to_str().unwrap().ends_with(end)).collect();
+    files.sort();
+    assert!(!files.is_empty(), "no *{end} in {}", folder.display());
+    files
+}
+
+/// Where a piece of a file's data stands in a node's segment files.
+fn find(node: &Path, piece: &[u8]) -> Option<(PathBuf, u64)> {
+    files(&node.join("slices"), ".slices").into_iter().find_map(|path| {
+        let bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(piece.len()).position(|window| window == piece)?;
+        Some((path, at as u64))
+    })
+}
+
+fn flip(path: &Path, at: u64) {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x55], at).unwrap();
+}
+
+/// Somebody other than the leader, and the leader.
+fn follower(cluster: &Cluster) -> u64 {
+    let leader = cluster.leader();
+    cluster.ids().into_iter().find(|id| *id != leader).unwrap()
+}
+
+/// Six files of several slices, and pieces of them by which they are found on a disk.
+struct Contents {
+    files: Vec<Vec<u8>>,
+}
+
+impl Contents {
+    fn write(mount: &Mount) -> Contents {
+        let files: Vec<Vec<u8>> = (1..=6).map(|seed| random(seed, 700_000)).collect();
+        for (number, bytes) in files.iter().enumerate() {
+            std::fs::write(mount.path(&format!("file-{number}")), bytes).unwrap();
+        }
+        Contents { files }
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.files.iter().flat_map(|bytes| [0, 333_333, 699_000].map(|at| &bytes[at..at + 64]))
+    }
+
+    /// Flips a bit in each piece on this node's disk.
+    fn damage(&self, node: &Path) {
+        for piece in self.pieces() {
+            let (path, at) = find(node, piece).expect("a replica on every node");
+            flip(&path, at + 32);
+        }
+    }
+
+    fn assert_read(&self, mount: &Mount) {
+        for (number, bytes) in self.files.iter().enumerate() {
+            let found = std::fs::read(mount.path(&format!("file-{number}"))).unwrap();
+            assert!(found == *bytes, "file {number} has other bytes");
+        }
+    }
+
+    fn wait_repaired(&self, node: &Path) {
+        eventually("good copies of all damaged pieces are on the disk", Duration::from_secs(30), || {
+            self.pieces().all(|piece| find(node, piece).is_some()).then_some(())
+        });
+    }
+}
+
+#[test]
+fn slices_damaged_while_a_node_is_down_are_never_served_and_are_repaired() {
+    let mut cluster = Cluster::start();
+    let contents = Contents::write(&cluster.mount());
+    let victim = follower(&cluster);
+    cluster.kill(victim);
+    contents.damage(cluster.data(victim));
+    cluster.restart(victim);
+    cluster.leader();
+    // This mount begins at the damaged node, and nothing is cached anywhere.
+    contents.assert_read(&Mount::start(cluster.address(victim)));
+    let said = cluster.process(victim).said();
+    assert!(said.contains("torn by a crash, or damaged"), "the damage was not told:\n{said}");
+    contents.wait_repaired(cluster.data(victim));
+    cluster.assert_sound();
+}
+
+#[test]
+fn slices_damaged_under_a_running_node_are_never_served_and_are_repaired() {
+    let mut cluster = Cluster::start();
+    let contents = Contents::write(&cluster.mount());
+    let victim = cluster.leader();
+    contents.damage(cluster.data(victim));
+    contents.assert_read(&Mount::start(cluster.address(victim)));
+    let said = cluster.process(victim).said();
+    assert!(said.contains("is damaged"), "the damage was not told:\n{said}");
+    contents.wait_repaired(cluster.data(victim));
+    eventually("the repair is told", Duration::from_secs(5), || {
+        cluster.process(victim).said().contains("a damaged slice was replaced").then_some(())
+    });
+    cluster.assert_sound();
+}
+
+/// When nothing happens, a node brings its state to the disk within this time.
+const CHECKPOINT: Duration = Duration::from_secs(7);
+
+/// Damages what a node keeps beside slices while it is down; it must say so, come back with everything, and serve.
+fn damaged_while_down(damage: impl FnOnce(&Path), must_say: &str) {
+    let mut cluster = Cluster::start();
+    let lines = "for n in $(seq 60); do echo $n > $n; done; mkdir d; mv 7 d; rm 8; head -c 200000 /dev/zero > large";
+    let all = "ls | sort | md5sum; cat $(ls -p | grep -v /) d/7 | md5sum";
+    let mount = cluster.mount();
+    sh(mount.dir(), lines);
+    sh(mount.dir(), "echo back > back");
+    let before = sh(mount.dir(), all);
+    let victim = follower(&cluster);
+    // Until it has made a checkpoint of its state: only then can it know how far the log went.
+    std::thread::sleep(CHECKPOINT);
+    cluster.kill(victim);
+    damage(cluster.data(victim));
+    cluster.restart(victim);
+    // A leader without a word to send does not tell a node that it has all: the next change does.
+    sh(mount.dir(), "echo back > back");
+    cluster.wait_caught_up(victim, Duration::from_secs(30));
+    let said = cluster.process(victim).said();
+    assert!(said.contains(must_say), "the damage was not told:\n{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    cluster.assert_sound();
+    let other = cluster.ids().into_iter().find(|id| *id != victim).unwrap();
+    cluster.kill(other);
+    cluster.leader();
+    let through = Mount::start(cluster.address(victim));
+    assert_eq!(sh(through.dir(), all), before);
+    sh(mount.dir(), "echo on > on");
+    assert_eq!(sh(through.dir(), "cat on"), "on\n");
+}
+
+/// Where the written part of the last log file ends: the rest is zeros, made in advance.
+fn log_end(node: &Path) -> (PathBuf, u64) {
+    let path = files(&node.join("log"), ".raftlog").pop().unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).expect("a log that was written to");
+    (path, end as u64 + 1)
+}
+
+#[test]
+fn a_damaged_tail_of_the_log_is_told_and_filled_again() {
+    let damage = |node: &Path| {
+        let (path, end) = log_end(node);
+        (1..40).for_each(|step| flip(&path, end - 50 * step));
+    };
+    damaged_while_down(damage, "votes again when it has caught up");
+}
+
+#[test]
+fn a_log_that_was_cut_short_is_told_and_filled_again() {
+    let damage = |node: &Path| {
+        let (path, end) = log_end(node);
+        File::options().write(true).open(path).unwrap().set_len(end / 2).unwrap();
+    };
+    damaged_while_down(damage, "votes again when it has caught up");
+}
+
+#[test]
+fn a_damaged_state_is_told_and_fetched_again() {
+    let damage = |node: &Path| {
+        let path = node.join("state.redb");
+        let size = path.metadata().unwrap().len();
+        (0..size / 512).for_each(|step| flip(&path, step * 512 + 17));
+    };
+    damaged_while_down(damage, "fetches everything from the others");
+}
+
+#[test]
+fn a_state_that_was_cut_short_is_told_and_fetched_again() {
+    let damage = |node: &Path| {
+        let path = node.join("state.redb");
+        let size = path.metadata().unwrap().len();
+        File::options().write(true).open(path).unwrap().set_len(size / 3).unwrap();
+    };
+    damaged_while_down(damage, "fetches everything from the others");
+}
+
+/// A small disk; the guardian detaches it should the test not come to its end.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn new(mib: u32) -> SmallDisk {
+        let at = folder("small-disk");
+        let options = std::ffi::CString::new(format!("size={mib}m")).unwrap();
+        mount("none", &at, "tmpfs", MountFlags::empty(), options.as_c_str()).expect("a tmpfs");
+        SmallDisk(at)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _gone = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn a_full_disk_is_enospc_until_something_is_deleted_and_reading_goes_on() {
+    if !is_root() {
+        eprintln!("SKIPPED: only root can make a small disk");
+        return;
+    }
+    let disk = SmallDisk::new(560);
+    let cluster = Cluster::start_in(&[1, 2, 3].map(|id| disk.0.join(format!("node-{id}"))));
+    let mount = cluster.mount();
+    let dir = mount.folder("full");
+    let mut kept = Vec::new();
+    let refused = (0..500).find_map(|number| {
+        let (path, bytes) = (dir.join(format!("{number}")), random(number, 1 << 20));
+        match std::fs::write(&path, &bytes) {
+            Ok(()) => kept.push((path, bytes)),
+            Err(error) => return Some(error),
+        }
+        None
+    });
+    let refused = refused.expect("a disk of 560 MiB takes three times 500 MiB");
+    assert_eq!(refused.raw_os_error(), Some(rustix::io::Errno::NOSPC.raw_os_error()), "{refused}");
+    println!("full after {} MiB", kept.len());
+    assert!(kept.len() >= 5, "full after {} MiB already", kept.len());
+    eventually("small files are refused too", Duration::from_secs(10), || {
+        let small = try_sh(&dir, "echo small > small");
+        (!small.is_ok() && small.err.contains("No space left")).then_some(())
+    });
+    for (path, bytes) in &kept {
+        assert!(std::fs::read(path).unwrap() == *bytes, "{}", path.display());
+    }
+    sh(&dir, "mv 0 zero; chmod 600 zero; ls | wc -l");
+    sh(&dir, "rm -f [1-9]*");
+    eventually("what was deleted made room", Duration::from_secs(60), || {
+        let again = std::fs::write(dir.join("again"), random(7, 3 << 20));
+        again.inspect_err(|error| assert_eq!(error.kind(), std::io::ErrorKind::StorageFull)).ok()
+    });
+    assert!(std::fs::read(dir.join("again")).unwrap() == random(7, 3 << 20));
+    assert!(std::fs::read(dir.join("zero")).unwrap() == kept[0].1);
+    cluster.assert_sound();
+}
