@@ -131,7 +131,9 @@ impl From<ToPeer> for v1::ToPeer {
         use to_peer::Is;
         let is = match message {
             ToPeer::Raft(raft) => Is::Raft((*raft).into()),
-            ToPeer::Hello { fresh, member, reply } => Is::Joining(to_peer::Joining { fresh, member, reply }),
+            ToPeer::Hello { fresh, member, reply, last, life } => {
+                Is::Joining(to_peer::Joining { fresh, member, reply, last, life })
+            }
             ToPeer::Beat { term, sent, commit } => Is::Beat(to_peer::Clock { term, sent, commit }),
             ToPeer::Promise { term, sent } => Is::Promise(to_peer::Clock { term, sent, commit: 0 }),
             ToPeer::Propose(op) => Is::Propose(to_peer::Propose { is: wire_housekeeping(op) }),
@@ -167,8 +169,8 @@ impl TryFrom<v1::ToPeer> for ToPeer {
         use to_peer::Is;
         Ok(match message.is.ok_or(Why::Missing.at(""))? {
             Is::Raft(raft) => ToPeer::Raft(Box::new(need(Some(raft), "raft")?)),
-            Is::Joining(joining) => {
-                ToPeer::Hello { fresh: joining.fresh, member: joining.member, reply: joining.reply }
+            Is::Joining(to_peer::Joining { fresh, member, reply, last, life }) => {
+                ToPeer::Hello { fresh, member, reply, last, life }
             }
             Is::Propose(propose) => ToPeer::Propose(match propose.is.ok_or(Why::Missing.at("propose"))? {
                 Housekeeping::PlaceSlice(place) => Op::PlaceSlice(need(Some(place), "propose")?),

@@ -19,6 +19,15 @@ use crate::types::NodeId;
 use raft::eraftpb::Message;
 use std::collections::BTreeMap;
 
+/// A node's word on itself.
+pub(super) struct Hello {
+    pub(super) fresh: bool,
+    pub(super) member: bool,
+    pub(super) reply: bool,
+    pub(super) last: u64,
+    pub(super) life: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Join {
     member: bool,
@@ -27,6 +36,10 @@ pub(super) struct Join {
     peers: BTreeMap<NodeId, (bool, bool)>,
     /// What was committed when an append of the leader's fitted this node's log.
     target: Option<u64>,
+    /// The leader knows of this start.
+    greeted: bool,
+    /// As the leader: the last start of each node that it knows of.
+    lives: BTreeMap<NodeId, u64>,
     /// The lowest node of a new cluster does not wait for the others to time out.
     may_start: bool,
 }
@@ -34,7 +47,15 @@ pub(super) struct Join {
 impl Join {
     pub(super) fn new(member: bool, config: &Config) -> Join {
         let may_start = !member && config.nodes.iter().min() == Some(&config.id);
-        Join { member, recording: false, peers: BTreeMap::new(), target: None, may_start }
+        Join {
+            member,
+            recording: false,
+            peers: BTreeMap::new(),
+            target: None,
+            greeted: false,
+            lives: BTreeMap::new(),
+            may_start,
+        }
     }
 
     pub(super) fn votes(&self) -> bool {
@@ -58,7 +79,7 @@ impl NodeMachine {
     }
 
     pub(super) fn tick_join(&mut self) {
-        if self.join.member && !self.join.may_start {
+        if self.join.member && !self.join.may_start && (self.join.greeted || self.is_leader()) {
             return;
         }
         for to in self.config.nodes.clone() {
@@ -74,19 +95,32 @@ impl NodeMachine {
     }
 
     fn say_hello(&mut self, to: NodeId, reply: bool) {
-        let message = ToPeer::Hello { fresh: self.is_fresh(), member: self.join.member, reply };
-        self.send(to, message);
+        let (fresh, member) = (self.is_fresh(), self.join.member);
+        let last = self.raw.raft.raft_log.last_index();
+        self.send(to, ToPeer::Hello { fresh, member, reply, last, life: self.config.seed });
     }
 
-    pub(super) fn hello(&mut self, from: NodeId, fresh: bool, member: bool, reply: bool) {
-        if !reply {
+    pub(super) fn hello(&mut self, from: NodeId, said: &Hello) {
+        if !said.reply {
             self.say_hello(from, true);
+        } else if self.leader == Some(from) {
+            self.join.greeted = true;
         }
-        self.join.peers.insert(from, (fresh, member));
-        if fresh && !member && self.is_leader() {
-            self.forget_acknowledged(from);
+        self.join.peers.insert(from, (said.fresh, said.member));
+        if self.is_leader() {
+            self.node_started(from, said);
         }
         self.settle_join();
+    }
+
+    /// What a node acknowledged in an earlier life may be gone with the end of its log. And one that does not vote yet waits
+    /// for an append to tell it what is committed, which in a quiet cluster nobody would send.
+    fn node_started(&mut self, node: NodeId, said: &Hello) {
+        let is_new = self.join.lives.insert(node, said.life) != Some(said.life);
+        let matched = self.raw.raft.prs().get(node.0).map_or(0, |progress| progress.matched);
+        if (said.fresh && !said.member) || (is_new && (!said.member || said.last < matched)) {
+            self.forget_acknowledged(node);
+        }
     }
 
     /// A node that lost its disk has nothing of what it acknowledged. Raft would take its refusals for old messages.

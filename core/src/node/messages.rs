@@ -9,11 +9,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToPeer {
     Raft(Box<raft::eraftpb::Message>),
-    /// While a node does not vote yet: whether its log is empty, and whether it votes.
+    /// From a node that has started, until the leader has answered, and for as long as it does not vote: whether its log is
+    /// empty, whether it votes, the last entry it has, and a number that differs from start to start.
     Hello {
         fresh: bool,
         member: bool,
         reply: bool,
+        last: u64,
+        life: u64,
     },
     /// To the followers, with every heartbeat: the leader's clock when it was sent, and how far it has committed.
     Beat {

@@ -46,7 +46,7 @@ use crate::meta::{Key, Op, Store, Value};
 use crate::session::Session;
 use crate::types::{ClusterId, NodeId, SessionId, Stamp};
 use attach::Attach;
-use join::Join;
+use join::{Hello, Join};
 use lead::Lead;
 use log::Log;
 use raft::RawNode;
@@ -293,7 +293,9 @@ impl NodeMachine {
         }
         match message {
             ToPeer::Raft(message) => self.step_raft(from, message),
-            ToPeer::Hello { fresh, member, reply } => self.hello(from, fresh, member, reply),
+            ToPeer::Hello { fresh, member, reply, last, life } => {
+                self.hello(from, &Hello { fresh, member, reply, last, life });
+            }
             ToPeer::Beat { term, sent, commit } => self.beat(from, term, sent, commit),
             ToPeer::Promise { term, sent } => self.lead.lease.promise(term, from, sent),
             ToPeer::Commands(commands) => self.commands_from_peer(from, commands),

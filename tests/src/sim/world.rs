@@ -268,8 +268,8 @@ fn weigh(message: &ToPeer) -> u64 {
         ToPeer::Raft(m) => {
             (1, m.term ^ m.index << 8 ^ m.commit << 20 ^ (m.entries.len() as u64) << 40 ^ (m.msg_type as u64) << 50)
         }
-        ToPeer::Hello { fresh, member, reply } => {
-            (2, u64::from(*fresh) + 2 * u64::from(*member) + 4 * u64::from(*reply))
+        ToPeer::Hello { fresh, member, reply, last, .. } => {
+            (2, u64::from(*fresh) + 2 * u64::from(*member) + 4 * u64::from(*reply) + 8 * last)
         }
         ToPeer::Beat { term, sent, commit } => (3, term ^ sent << 8 ^ commit << 32),
         ToPeer::Promise { term, sent } => (4, term ^ sent << 8),
