@@ -61,11 +61,6 @@ fn a_command_carried_out_twice_is_seen() {
 }
 
 #[test]
-fn a_voter_that_lost_its_disk_is_seen() {
-    is_seen(Planted::WipedMember, 60);
-}
-
-#[test]
 fn a_change_that_one_node_lost_is_seen() {
     is_seen(Planted::LostChange, 20);
 }
