@@ -117,13 +117,17 @@ impl Runner {
     }
 
     fn step(&mut self, mut inputs: Vec<Input>) -> Result<(), Stopped> {
-        while !inputs.is_empty() {
-            let outputs = self.machine.step(self.clock.now(), inputs.drain(..));
+        loop {
+            let now = self.clock.now();
+            let outputs = match (inputs.is_empty(), self.machine.is_behind()) {
+                (false, _) => self.machine.step(now, inputs.drain(..)),
+                (true, true) => self.machine.catch_up(now),
+                (true, false) => return Ok(()),
+            };
             for output in outputs {
                 self.carry_out(output, &mut inputs)?;
             }
         }
-        Ok(())
     }
 
     fn carry_out(&mut self, output: Output, inputs: &mut Vec<Input>) -> Result<(), Stopped> {

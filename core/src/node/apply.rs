@@ -10,10 +10,19 @@ use raft::eraftpb::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 impl NodeMachine {
+    /// A leader's mounts wait for what is applied; a follower has its own log to write first, which a leader waits for.
     pub(super) fn apply_committed(&mut self, entries: Vec<Entry>) {
-        if self.snapshot.is_some() {
-            return self.deferred.extend(entries);
+        self.deferred.extend(entries);
+        if self.is_leader() {
+            self.apply_deferred();
         }
+    }
+
+    pub(super) fn apply_deferred(&mut self) {
+        if self.snapshot.is_some() {
+            return;
+        }
+        let entries = std::mem::take(&mut self.deferred);
         let Some(last) = entries.last().map(|e| e.index) else { return };
         for entry in entries {
             let at = (entry.index, entry.term);

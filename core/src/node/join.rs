@@ -151,7 +151,7 @@ impl NodeMachine {
         self.settle_join();
     }
 
-    fn settle_join(&mut self) {
+    pub(super) fn settle_join(&mut self) {
         if !self.join.member {
             let others = || self.config.nodes.iter().filter(|n| **n != self.config.id);
             let all_fresh = self.is_fresh() && others().all(|n| self.join.peers.get(n).is_some_and(|p| p.0));

@@ -79,6 +79,7 @@ impl Lead {
 
 impl NodeMachine {
     pub(super) fn start_leading(&mut self) {
+        self.apply_deferred();
         let orphans = std::mem::take(&mut self.lead.orphans);
         self.lead = Lead { term: self.raw.raft.term, orphans, ..Lead::default() };
         self.lead.lease.start(self.raw.raft.term);

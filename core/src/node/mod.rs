@@ -172,7 +172,8 @@ pub struct NodeMachine {
     /// The sessions, as in the view; changed ones are written back once an entry.
     sessions: BTreeMap<SessionId, Session>,
     snapshot: Option<Box<Message>>,
-    /// Committed while a snapshot is fetched: the state store may be another one at any moment until that has ended.
+    /// Committed and not applied yet: on a follower until [`NodeMachine::catch_up`], and on every node while a snapshot is
+    /// fetched, for the state store may be another one at any moment until that has ended.
     deferred: Vec<Entry>,
     join: Join,
     lead: Lead,
@@ -263,6 +264,21 @@ impl NodeMachine {
         self.drive_raft();
         self.answer_waiting();
         self.publish_lease();
+        self.store_if_due();
+        std::mem::take(&mut self.out)
+    }
+
+    /// Whether there is work that nobody waits for: then [`NodeMachine::catch_up`] follows, once the outputs of the last step
+    /// are carried out.
+    pub fn is_behind(&self) -> bool {
+        !self.deferred.is_empty() && self.snapshot.is_none()
+    }
+
+    /// Applies what is committed. A follower does so only here, after it has written and acknowledged what came with it.
+    pub fn catch_up(&mut self, now: Now) -> Vec<Output> {
+        self.now = now;
+        self.apply_deferred();
+        self.settle_join();
         self.store_if_due();
         std::mem::take(&mut self.out)
     }

@@ -199,8 +199,7 @@ impl NodeMachine {
 
     pub(super) fn snapshot_fetched(&mut self, got: Option<(u64, u64)>) {
         let Some(mut message) = self.snapshot.take() else { return };
-        let deferred = std::mem::take(&mut self.deferred);
-        let Some((index, term)) = got else { return self.apply_committed(deferred) };
+        let Some((index, term)) = got else { return self.apply_deferred() };
         // The state came as it was when it was fetched, which may be later than when it was offered.
         let meta = message.mut_snapshot().mut_metadata();
         meta.index = index;
@@ -218,7 +217,7 @@ impl NodeMachine {
             }
             self.settle_after_snapshot();
         }
-        self.apply_committed(deferred);
+        self.apply_deferred();
         let _refused = self.raw.step(*message);
         self.drive_raft();
     }

@@ -107,6 +107,11 @@ impl Cluster {
             for output in peer.machine.step(now, inputs) {
                 self.carry_out(id, output);
             }
+            while let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.machine.is_behind()) {
+                for output in peer.machine.catch_up(now) {
+                    self.carry_out(id, output);
+                }
+            }
         }
     }
 

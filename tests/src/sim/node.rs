@@ -8,7 +8,7 @@ use super::planted::Planted;
 use super::world::{Event, Life, World};
 use baton_core::meta::{Query, Step, Stop, Txn};
 use baton_core::node::Conn;
-use baton_core::node::{Changes, Config, Input, NodeMachine, Output, Space, TICK_US, ToPeer};
+use baton_core::node::{Changes, Config, Input, NodeMachine, Now, Output, Space, TICK_US, ToPeer};
 use baton_core::session::{Reply, ToMount, ToNode};
 use baton_core::types::{ClusterId, Cred, NodeId, SliceId, Stamp};
 
@@ -160,6 +160,18 @@ impl World {
         let outputs = machine.step(now, inputs);
         for output in outputs {
             self.carry_out(node, life, output);
+        }
+        // A busy node may not come to it before something else happens.
+        if self.rng.below(4) > 0 {
+            self.catch_up(node, life, now);
+        }
+    }
+
+    fn catch_up(&mut self, node: usize, life: Life, now: Now) {
+        while let Some(machine) = self.nodes[node].machine.as_mut().filter(|machine| machine.is_behind()) {
+            for output in machine.catch_up(now) {
+                self.carry_out(node, life, output);
+            }
         }
     }
 
