@@ -23,7 +23,9 @@ impl NodeMachine {
             return;
         }
         let entries = std::mem::take(&mut self.deferred);
-        let Some(last) = entries.last().map(|e| e.index) else { return };
+        if entries.is_empty() {
+            return;
+        }
         for entry in entries {
             let at = (entry.index, entry.term);
             if entry.index > self.applied.0 {
@@ -37,7 +39,7 @@ impl NodeMachine {
             }
             self.lead.applied_entry(at.1);
         }
-        self.raw.advance_apply_to(last);
+        self.tell_applied();
         if self.is_leader() {
             self.lead_after_apply();
         }

@@ -14,9 +14,11 @@
 //!
 //! Invariants:
 //! * a message that relies on the log (a vote, an acknowledged append) leaves only after [`Input::Persisted`] for it;
-//! * a command is answered only after it was applied, and applied only after it was committed: on a majority's disks;
+//! * a command is answered only after it was applied, and applied only after it was committed: on a majority's disks (this
+//!   node's own need not be among them);
 //! * a question is answered only while the leader's [`lease`] lasts and after the first entry of its own term was applied;
-//! * `View` = state store + everything applied since; the log keeps every entry that is not durable in the state store.
+//! * `View` = state store + everything applied since; the log keeps every entry that is not durable in the state store,
+//!   and the state store is given none that is not durable in the log.
 //!
 //! One file a concern: `raft_drive` turns Raft's readiness into outputs, `apply` carries out committed entries, `lead` is
 //! what only a leader does, `attach` serves this node's mounts, `orphans` finds out which unlinked files nobody has open,
@@ -166,8 +168,9 @@ pub struct NodeMachine {
     /// The newest moment any entry carried.
     last_stamp: Stamp,
     shared: Arc<Shared>,
-    /// Index and term of what is being stored.
+    /// Index and term of what is being stored, and whether the store was told: it waits until the log has it durably.
     storing: Option<(u64, u64)>,
+    handed_over: bool,
     cluster: Option<ClusterId>,
     /// The sessions, as in the view; changed ones are written back once an entry.
     sessions: BTreeMap<SessionId, Session>,
@@ -231,6 +234,7 @@ impl NodeMachine {
             last_stamp: Stamp::default(),
             shared,
             storing: None,
+            handed_over: false,
             cluster: None,
             sessions: BTreeMap::new(),
             snapshot: None,
@@ -265,6 +269,7 @@ impl NodeMachine {
         self.answer_waiting();
         self.publish_lease();
         self.store_if_due();
+        self.hand_over();
         std::mem::take(&mut self.out)
     }
 
@@ -398,11 +403,22 @@ impl NodeMachine {
             return;
         }
         view.storing = Arc::new(std::mem::take(&mut view.fresh));
-        let changes = view.storing.clone();
         drop(view);
-        let (index, term) = self.applied;
         self.storing = Some(self.applied);
-        self.out.push(Output::Store { index, term, changes });
+        self.handed_over = false;
+        self.hand_over();
+    }
+
+    /// A state must never be newer than the log beside it: a leader may have applied what only the others have on disk yet.
+    fn hand_over(&mut self) {
+        if let Some((index, term)) = self.storing
+            && !self.handed_over
+            && index <= self.raw.raft.raft_log.persisted
+        {
+            self.handed_over = true;
+            let changes = self.shared.read().storing.clone();
+            self.out.push(Output::Store { index, term, changes });
+        }
     }
 
     fn store_if_due(&mut self) {

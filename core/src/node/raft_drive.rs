@@ -8,7 +8,7 @@ use super::messages::ToPeer;
 use super::{ELECTION_TICKS, NodeMachine, lease};
 use crate::types::NodeId;
 use raft::eraftpb::{Message, MessageType, Snapshot};
-use raft::{Ready, StateRole};
+use raft::{GetEntriesContext, Ready, StateRole};
 use std::collections::VecDeque;
 
 /// What waits for the disk, oldest first.
@@ -65,11 +65,34 @@ impl NodeMachine {
             self.out.push(Output::Persist(write));
         }
         let messages = ready.take_persisted_messages();
-        let committed = ready.take_committed_entries();
         self.persisting.waiting.push_back(Waiting { number, writes, snapshot, messages });
         self.raw.advance_append_async(ready);
         self.settle_persisted(0);
-        self.apply_committed(committed);
+        self.take_committed();
+    }
+
+    /// What is committed and was not taken before. Raft would hand it out only when this node's own disk has it too; a majority
+    /// without this node is a majority.
+    fn take_committed(&mut self) {
+        let raft_log = &self.raw.raft.raft_log;
+        let taken = self.deferred.last().map_or(self.applied.0, |e| e.index.max(self.applied.0));
+        let committed = raft_log.committed.min(self.raw.store().last());
+        if committed <= taken {
+            return;
+        }
+        match raft_log.slice(taken + 1, committed + 1, None, GetEntriesContext::empty(false)) {
+            Ok(entries) => self.apply_committed(entries),
+            Err(why) => self.stop(format!("committed entries cannot be read: {why}")),
+        }
+    }
+
+    /// Raft counts as applied only what is also persisted.
+    pub(super) fn tell_applied(&mut self) {
+        let raft_log = &self.raw.raft.raft_log;
+        let applied = self.applied.0.min(raft_log.persisted).min(raft_log.committed);
+        if applied > raft_log.applied {
+            self.raw.advance_apply_to(applied);
+        }
     }
 
     pub(super) fn persisted(&mut self, number: u64) {
@@ -92,6 +115,7 @@ impl NodeMachine {
         }
         if reached > 0 {
             self.raw.on_persist_ready(reached);
+            self.tell_applied();
         }
         if let Some(index) = snapshot {
             // Raft counts it as applied only when told so, and would look for the entries before it.
