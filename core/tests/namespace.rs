@@ -8,7 +8,7 @@ use baton_core::meta::ops::*;
 use baton_core::meta::{
     Answer, Fault, Key, Memory, Op, PieceSource, Query, Step, Stop, Store, Txn, Value, check, format,
 };
-use baton_core::types::{Attr, Cookie, Cred, Errno, Ino, Kind, Name, NodeId, SessionId, SliceId, Stamp};
+use baton_core::types::{Attr, Cookie, Cred, Errno, Ino, Kind, Name, NodeId, Owner, SessionId, SliceId, Stamp};
 use bytes::Bytes;
 use model::{Id, Model, Move, Node, Outcome, Path};
 use proptest::prelude::*;
@@ -71,7 +71,7 @@ struct Baton {
 impl Baton {
     fn new() -> Baton {
         let mut store = Memory::default();
-        store.apply(format(Stamp::new(1, 0)));
+        store.apply(format(Stamp::new(1, 0), Owner::ROOT));
         Baton { store, now: Cell::new(1), slices: BTreeMap::new() }
     }
 

@@ -13,7 +13,8 @@ use crate::service::{About, AdminService, MountService, PeersService, Services, 
 use crate::slices::Slices;
 use crate::storage::{DataFolder, FolderError, RaftLog, SliceError, SliceStore, State, StorageError};
 use baton_core::node::{Config, Fit, NodeMachine, Recovered};
-use baton_core::types::{ClusterId, NodeId};
+use baton_core::types::{ClusterId, NodeId, Owner};
+use rustix::process::{getegid, geteuid};
 use std::collections::{BTreeMap, hash_map::RandomState};
 use std::hash::{BuildHasher, Hasher};
 use std::net::{SocketAddr, TcpListener};
@@ -277,7 +278,13 @@ fn assemble(
         }
     };
     let machine = NodeMachine::new(
-        Config { id: config.id, nodes: nodes.clone(), seed: drawn(), cluster: ClusterId(drawn() | 1) },
+        Config {
+            id: config.id,
+            nodes: nodes.clone(),
+            seed: drawn(),
+            cluster: ClusterId(drawn() | 1),
+            founder: Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() },
+        },
         Recovered {
             member: folder.is_member(),
             hard_state: recovered.hard_state,

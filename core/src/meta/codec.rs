@@ -92,7 +92,7 @@ pub fn decode_value(bytes: &[u8]) -> Result<Value, CodecError> {
 mod tests {
     use super::*;
     use crate::meta::{Content, Extent, format};
-    use crate::types::Stamp;
+    use crate::types::{Owner, Stamp};
     use bytes::Bytes;
     use proptest::prelude::*;
 
@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn values_come_back() {
-        let mut values: Vec<Value> = format(Stamp::new(-5, 7)).into_iter().filter_map(|(_, value)| value).collect();
+        let mut values: Vec<Value> =
+            format(Stamp::new(-5, 7), Owner::ROOT).into_iter().filter_map(|(_, value)| value).collect();
         values.push(Value::Orphan);
         values.push(Value::Extent(Extent { start: 9, content: Content::Inline(Bytes::from_static(b"abc")) }));
         values.push(Value::Listing(Name::new(b"x").unwrap()));

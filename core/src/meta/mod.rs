@@ -44,9 +44,9 @@ pub use txn::Txn;
 pub(crate) use txn::overlay;
 pub use value::{Content, Entry, Extent, Inode, Key, SliceInfo, Value, Volume};
 
-use crate::types::Stamp;
+use crate::types::{Owner, Stamp};
 
-/// The changes that make an empty store a file system: the volume's counters and the root directory.
-pub fn format(now: Stamp) -> Vec<(Key, Option<Value>)> {
-    value::first_changes(now)
+/// The changes that make an empty store a file system: the volume's counters, and the root directory with its owner.
+pub fn format(now: Stamp, owner: Owner) -> Vec<(Key, Option<Value>)> {
+    value::first_changes(now, owner)
 }

@@ -2,7 +2,7 @@
 
 use super::ops::{Create, GetAttr, Lookup, LookupName, Mkdir, Mknod, SliceRef, Write, WriteAt, WriteData};
 use super::{Answer, Inode, Memory, Op, Query, Run, Step, Stop, Txn, check};
-use crate::types::{Attr, Cred, Errno, Ino, Kind, Name, NodeId, SessionId, SliceId, Stamp};
+use crate::types::{Attr, Cred, Errno, Ino, Kind, Name, NodeId, Owner, SessionId, SliceId, Stamp};
 use bytes::Bytes;
 
 pub(super) struct World {
@@ -29,7 +29,7 @@ impl World {
     /// A file system whose root everybody may write to.
     pub(super) fn new() -> World {
         let mut world = World { store: Memory::default(), now: World::NOW };
-        world.store.apply(super::format(world.now));
+        world.store.apply(super::format(world.now, Owner::ROOT));
         world.change(|txn| txn.update(Ino::ROOT, |root, _| root.mode = 0o777));
         world
     }

@@ -1,7 +1,9 @@
 //! What the state consists of: a sorted map from [`Key`] to [`Value`].
 
 use crate::session::Session;
-use crate::types::{Attr, ClusterId, Cookie, Ino, Kind, Name, NodeId, SessionId, SliceId, Stamp, Version, XattrName};
+use crate::types::{
+    Attr, ClusterId, Cookie, Ino, Kind, Name, NodeId, Owner, SessionId, SliceId, Stamp, Version, XattrName,
+};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -170,12 +172,12 @@ pub struct SliceInfo {
     pub refs: u32,
 }
 
-pub(super) fn first_changes(now: Stamp) -> Vec<(Key, Option<Value>)> {
+pub(super) fn first_changes(now: Stamp, owner: Owner) -> Vec<(Key, Option<Value>)> {
     let root = Inode {
         kind: Kind::Directory,
         mode: 0o755,
-        uid: 0,
-        gid: 0,
+        uid: owner.uid,
+        gid: owner.gid,
         nlink: 2,
         rdev: 0,
         size: 0,

@@ -5,7 +5,7 @@ use super::io::Output;
 use super::messages::{Batch, Item};
 use crate::meta::{Key, Op, Step, Stop, Txn, Value};
 use crate::session::{Command, Reply, Session, Turn};
-use crate::types::{ClusterId, Cred, Errno, SessionId, SliceId, Stamp};
+use crate::types::{ClusterId, Cred, Errno, Owner, SessionId, SliceId, Stamp};
 use raft::eraftpb::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,7 +50,7 @@ impl NodeMachine {
         let mut touched = BTreeSet::new();
         for item in batch.items {
             match item {
-                Item::Form(cluster) => self.apply_form(batch.stamp, cluster),
+                Item::Form { cluster, owner } => self.apply_form(batch.stamp, cluster, owner),
                 Item::OpenSession { client, nonce } => self.apply_open_session(batch.stamp, client, nonce),
                 Item::EndSession(session) => self.apply_end_session(session),
                 Item::Command { command, deny } => {
@@ -110,11 +110,11 @@ impl NodeMachine {
     }
 
     /// The first entry of a cluster's life. A second one, proposed by a leader who did not know of the first, is nothing.
-    fn apply_form(&mut self, stamp: Stamp, cluster: ClusterId) {
+    fn apply_form(&mut self, stamp: Stamp, cluster: ClusterId, owner: Owner) {
         if self.cluster.is_some() {
             return;
         }
-        let mut changes: BTreeMap<Key, Option<Value>> = crate::meta::format(stamp).into_iter().collect();
+        let mut changes: BTreeMap<Key, Option<Value>> = crate::meta::format(stamp, owner).into_iter().collect();
         if let Some(Some(Value::Volume(volume))) = changes.get_mut(&Key::Volume) {
             volume.cluster = cluster;
         }

@@ -88,7 +88,7 @@ impl NodeMachine {
         self.lead.heard = self.sessions.keys().map(|id| (*id, now)).collect();
         self.load_orphans();
         if self.cluster.is_none() {
-            self.lead.queue.push_back(Item::Form(self.config.cluster));
+            self.lead.queue.push_back(Item::Form { cluster: self.config.cluster, owner: self.config.founder });
         }
         self.send_beats();
     }

@@ -2,7 +2,7 @@
 
 use crate::meta::{Op, Query};
 use crate::session::{Command, Reply};
-use crate::types::{ClusterId, Cred, Errno, Ino, SessionId, Stamp};
+use crate::types::{ClusterId, Cred, Errno, Ino, Owner, SessionId, Stamp};
 use serde::{Deserialize, Serialize};
 
 /// Between two nodes. Delivery may lose, repeat and reorder.
@@ -90,8 +90,11 @@ pub struct Batch {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Item {
-    /// The cluster is formed under this name; the first entry of a log.
-    Form(ClusterId),
+    /// The cluster is formed under this name, its root directory given to this owner; the first entry of a log.
+    Form {
+        cluster: ClusterId,
+        owner: Owner,
+    },
     OpenSession {
         client: String,
         nonce: u64,

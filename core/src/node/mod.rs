@@ -46,7 +46,7 @@ pub use view::{Base, Reader};
 
 use crate::meta::{Key, Op, Store, Value};
 use crate::session::Session;
-use crate::types::{ClusterId, NodeId, SessionId, Stamp};
+use crate::types::{ClusterId, NodeId, Owner, SessionId, Stamp};
 use attach::Attach;
 use join::{Hello, Join};
 use lead::Lead;
@@ -86,6 +86,8 @@ pub struct Config {
     pub seed: u64,
     /// The name this node would give to a cluster that it forms.
     pub cluster: ClusterId,
+    /// Whose the root directory of a cluster is that it forms.
+    pub founder: Owner,
 }
 
 impl Config {

@@ -4,7 +4,7 @@ use super::*;
 use crate::meta::ops::{GetAttr, Mkdir};
 use crate::meta::{Answer, Fault, Query};
 use crate::session::{Command, Reply, ToMount, ToNode};
-use crate::types::{Cred, Ino, Name};
+use crate::types::{Cred, Ino, Name, Owner};
 use std::collections::BTreeSet;
 use std::sync::RwLock;
 
@@ -81,7 +81,7 @@ impl Cluster {
     fn start(&mut self, id: NodeId, nodes: u64) {
         let disk = Arc::new(Disk::default());
         let nodes = (1..=nodes).map(NodeId).collect();
-        let config = Config { id, nodes, seed: id.0 * 77 + self.now, cluster: ClusterId(id.0 + 100) };
+        let config = Config { id, nodes, seed: id.0 * 77 + self.now, cluster: ClusterId(id.0 + 100), founder: FOUNDER };
         let machine = NodeMachine::new(config, empty(&disk), at(self.now)).unwrap();
         self.peers.insert(id, Peer { machine, disk, inbox: Vec::new(), unsynced: Vec::new() });
     }
@@ -209,6 +209,19 @@ impl Cluster {
     fn reads(&self, id: NodeId) -> bool {
         let query = Query::GetAttr(GetAttr { ino: Ino::ROOT });
         self.machine(id).reader().ask(|| self.now, &Cred::ROOT, &query).is_some()
+    }
+}
+
+const FOUNDER: Owner = Owner { uid: 1000, gid: 100 };
+
+#[test]
+fn the_root_belongs_to_who_formed_the_cluster() {
+    let cluster = Cluster::formed();
+    for peer in cluster.peers.values() {
+        peer.machine.reader().with_state(|state| match state.get(&Key::Inode(Ino::ROOT)) {
+            Ok(Some(Value::Inode(root))) => assert_eq!((root.uid, root.gid), (FOUNDER.uid, FOUNDER.gid)),
+            other => panic!("{other:?}"),
+        });
     }
 }
 

@@ -8,7 +8,7 @@ mod name;
 mod stamp;
 
 pub use attr::{Attr, Kind};
-pub use cred::Cred;
+pub use cred::{Cred, Owner};
 pub use errno::Errno;
 pub use ids::{ClusterId, Cookie, Ino, NodeId, SessionId, SliceId, Version};
 pub use name::{BadName, Name, XattrName};

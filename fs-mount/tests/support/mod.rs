@@ -5,7 +5,7 @@ use baton_core::limits::{INLINE_WRITE_MAX, SLICE_MAX};
 use baton_core::meta::ops::{Open, ReadLayout, Reap, SliceRef, Write, WriteAt, WriteData};
 use baton_core::meta::{Answer, Key, Memory, Op, Piece, PieceSource, Query, Step, Stop, Txn, format};
 use baton_core::mount::{Call, Done, Handle};
-use baton_core::types::{Attr, Cred, Errno, Ino, NodeId, SessionId, SliceId, Stamp};
+use baton_core::types::{Attr, Cred, Errno, Ino, NodeId, Owner, SessionId, SliceId, Stamp};
 use baton_fs_mount::fuse::{Caller, MountOptions, Mounted, OnDone, Who, mount};
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ pub(crate) struct InMemory(Mutex<State>);
 impl InMemory {
     fn new() -> InMemory {
         let mut state = State::default();
-        let changes = format(state.tick());
+        let changes = format(state.tick(), Owner::ROOT);
         state.memory.apply(changes);
         InMemory(Mutex::new(state))
     }

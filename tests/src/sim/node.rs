@@ -10,7 +10,7 @@ use baton_core::meta::{Query, Step, Stop, Txn};
 use baton_core::node::Conn;
 use baton_core::node::{Changes, Config, Input, NodeMachine, Now, Output, Space, TICK_US, ToPeer};
 use baton_core::session::{Reply, ToMount, ToNode};
-use baton_core::types::{ClusterId, Cred, NodeId, SliceId, Stamp};
+use baton_core::types::{ClusterId, Cred, NodeId, Owner, SliceId, Stamp};
 
 /// Log entries kept behind a checkpoint: few, so that who lags needs a snapshot.
 const LOG_TAIL: u64 = 20;
@@ -62,6 +62,7 @@ impl World {
             nodes: ids,
             seed: self.nodes[node].seed ^ self.nodes[node].life.wrapping_mul(0x9E37_79B9),
             cluster: ClusterId(self.plan.seed.wrapping_mul(8) + node as u64 + 1),
+            founder: Owner::ROOT,
         };
         let sim = &mut self.nodes[node];
         sim.life += 1;

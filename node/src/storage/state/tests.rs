@@ -1,7 +1,7 @@
 use super::snapshot::{Import, Part};
 use super::*;
 use baton_core::meta::{Content, Entry, Extent, Memory, SliceInfo, format};
-use baton_core::types::{Cookie, Ino, Kind, Name, NodeId, SessionId, SliceId, Stamp, XattrName};
+use baton_core::types::{Cookie, Ino, Kind, Name, NodeId, Owner, SessionId, SliceId, Stamp, XattrName};
 use proptest::prelude::*;
 use std::fs;
 use tempfile::TempDir;
@@ -118,7 +118,7 @@ fn a_new_state_is_empty_and_at_the_start_of_the_log() {
 fn a_crash_goes_back_to_the_last_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let state = open(&dir);
-    state.apply(mark(1), format(Stamp::default())).unwrap();
+    state.apply(mark(1), format(Stamp::default(), Owner::ROOT)).unwrap();
     state.apply(mark(2), [change(2)]).unwrap();
     assert_eq!(state.checkpoint().unwrap(), mark(2));
     state.apply(mark(3), [change(3)]).unwrap();
