@@ -17,6 +17,9 @@ const SNAPSHOT_AGAIN_US: u64 = 10_000_000;
 /// A report of a node's disk counts for this long; one comes every second.
 const SPACE_RECENT_US: u64 = 5_000_000;
 
+/// Entries that a leader proposes ahead of its own disk.
+const UNPERSISTED_MAX: u64 = 256;
+
 #[derive(Default)]
 pub(super) struct Lead {
     /// The term this node leads in; 0: it does not.
@@ -256,9 +259,12 @@ impl NodeMachine {
         }
     }
 
-    /// Commands wait while the state store is far behind; the cluster's forming does not.
+    /// Commands wait while the state store is far behind, or this node's own log: the others may be a majority without it,
+    /// but what it has not written yet it must keep in memory.
     fn room_to_propose(&self) -> bool {
-        self.shared.read().waiting() < WAITING_CHANGES_MAX
+        let raft_log = &self.raw.raft.raft_log;
+        raft_log.last_index() < raft_log.persisted + UNPERSISTED_MAX
+            && self.shared.read().waiting() < WAITING_CHANGES_MAX
     }
 
     pub(super) fn lead_after_apply(&mut self) {

@@ -317,6 +317,24 @@ fn a_leader_whose_disk_lags_goes_on_with_the_others_disks() {
 }
 
 #[test]
+fn a_leader_whose_disk_hangs_does_not_fill_its_memory() {
+    let mut cluster = Cluster::formed();
+    let leader = cluster.leader();
+    let session = cluster.greet(leader);
+    cluster.held_disks.insert(leader);
+    let last = |cluster: &Cluster| cluster.machine(leader).raw.raft.raft_log.last_index();
+    let before = last(&cluster);
+    for number in 1..=600 {
+        cluster.mount_says(leader, ToNode::Commands(vec![Cluster::mkdir(session, number)]));
+    }
+    assert!((200..300).contains(&(last(&cluster) - before)), "{} entries wait for the disk", last(&cluster) - before);
+    cluster.held_disks.clear();
+    cluster.finish_disk(leader);
+    cluster.pass(TICK_US);
+    assert_eq!(cluster.replies().len(), 600, "what waited goes on when the disk does");
+}
+
+#[test]
 fn an_append_is_acknowledged_only_when_it_is_on_disk() {
     let mut cluster = Cluster::formed();
     let (leader, follower) = (cluster.leader(), cluster.follower());

@@ -1,6 +1,7 @@
 //! One node's disk: what was synced survives a crash, the rest may or may not.
 //!
-//! * The Raft log: writes become durable in order, each when its sync completes; a crash keeps a prefix of those under way.
+//! * The Raft log: writes become durable in order, each when a sync that began after it completes; a crash keeps a prefix of
+//!   those under way.
 //! * The state store: changes are readable once applied and durable at the next checkpoint; a crash goes back to that one.
 //! * Slices and the membership flag: durable when said so.
 
@@ -45,8 +46,8 @@ pub(super) struct Disk {
     /// Everything that is durable in the log, as one write: entries after `reset_to`.
     log: LogWrite,
     unsynced: VecDeque<LogWrite>,
-    /// When the last sync asked for will be done.
-    pub(super) log_busy_until: u64,
+    /// How many of them the sync under way will make durable; 0: there is none.
+    syncing: usize,
     member: bool,
     readable: Arc<Readable>,
     /// Index and term of what is readable, and of what is durable.
@@ -61,12 +62,24 @@ impl Disk {
         self.unsynced.push_back(write);
     }
 
-    /// The oldest sync under way is done: its number.
+    /// Starts a sync of all that is written, if none is under way and there is anything: one for many, as the real log does.
+    pub(super) fn start_sync(&mut self) -> bool {
+        if self.syncing > 0 {
+            return false;
+        }
+        self.syncing = self.unsynced.len();
+        self.syncing > 0
+    }
+
+    /// The sync under way is done: the number of its last write.
     pub(super) fn log_synced(&mut self) -> Option<u64> {
-        let write = self.unsynced.pop_front()?;
-        let number = write.number;
-        self.keep(write);
-        Some(number)
+        let mut last = None;
+        for _ in 0..std::mem::take(&mut self.syncing) {
+            let write = self.unsynced.pop_front()?;
+            last = Some(write.number);
+            self.keep(write);
+        }
+        last
     }
 
     fn keep(&mut self, write: LogWrite) {
@@ -147,12 +160,9 @@ impl Disk {
 
     /// The power goes: some of what was under way made it.
     pub(super) fn crash(&mut self, rng: &mut Rng) {
-        let made_it = rng.below(self.unsynced.len() + 1);
-        for _ in 0..made_it {
-            self.log_synced();
-        }
+        self.syncing = rng.below(self.unsynced.len() + 1);
+        self.log_synced();
         self.unsynced.clear();
-        self.log_busy_until = 0;
         // The machine that is gone may still be read by nobody; the new one gets a store of its own.
         self.readable = Arc::new(Readable(RwLock::new(self.durable.clone())));
         self.readable_at = self.durable_at;

@@ -184,14 +184,8 @@ impl World {
                 if self.plan.planted == Some(Planted::EarlyPersisted) {
                     self.give(node, Input::Persisted(write.number));
                 }
-                let slow = self.nodes[node].slow_disk || self.plan.planted == Some(Planted::EarlyPersisted);
-                let typical = if slow { 60_000 } else { 300 };
-                let delay = self.rng.delay(typical);
-                let disk = &mut self.nodes[node].disk;
-                disk.write_log(write);
-                disk.log_busy_until = disk.log_busy_until.max(self.now) + delay;
-                let done = disk.log_busy_until;
-                self.at(done, Event::LogSynced(node, life));
+                self.nodes[node].disk.write_log(write);
+                self.sync_log(node, life);
             }
             Output::Store { index, term, changes } => {
                 let delay = self.rng.delay(2_000);
@@ -234,13 +228,24 @@ impl World {
         self.give(node, Input::PeerLost(NodeId(peer as u64 + 1)));
     }
 
+    fn sync_log(&mut self, node: usize, life: Life) {
+        if self.nodes[node].disk.start_sync() {
+            let slow = self.nodes[node].slow_disk || self.plan.planted == Some(Planted::EarlyPersisted);
+            let delay = self.rng.delay(if slow { 60_000 } else { 300 });
+            self.after(delay, Event::LogSynced(node, life));
+        }
+    }
+
     pub(super) fn log_synced(&mut self, node: usize, life: Life) {
-        if self.lives(node, life)
-            && let Some(number) = self.nodes[node].disk.log_synced()
+        if !self.lives(node, life) {
+            return;
+        }
+        if let Some(number) = self.nodes[node].disk.log_synced()
             && self.plan.planted != Some(Planted::EarlyPersisted)
         {
             self.give(node, Input::Persisted(number));
         }
+        self.sync_log(node, life);
     }
 
     pub(super) fn store_done(&mut self, node: usize, life: Life, at: (u64, u64), changes: &Changes) {
