@@ -4,7 +4,7 @@
 //! answered on the thread that asked, because waking another one costs more than most operations. What must keep its order
 //! (commands) leaves under the mutex, everything else after it.
 
-use crate::fuse::{Caller, OnDone, Who, groups_of};
+use crate::fuse::{Caller, OnDone, Who, groups_of, is_signalled};
 use crate::link::{Link, OnParts, OnPlaced};
 use baton_core::mount::{Call, CallId, Config, Done, Input, MountMachine, Output, SliceFault};
 use baton_core::session::{ToMount, ToNode};
@@ -30,6 +30,8 @@ struct Waiting {
     done: OnDone,
     span: Span,
     began: Instant,
+    /// It may wait for other programs: a signal to its caller ends that.
+    interruptible: bool,
 }
 
 pub struct Client {
@@ -99,7 +101,7 @@ impl Client {
     pub fn begin(self: &Arc<Self>, who: Who, call: Call, done: OnDone) {
         let id = CallId(self.next_call.fetch_add(1, Ordering::Relaxed));
         let span = tracing::debug_span!("call", id = id.0, what = call.name(), uid = who.uid);
-        let waiting = Waiting { who, done, span, began: Instant::now() };
+        let waiting = Waiting { who, done, span, began: Instant::now(), interruptible: call.waits_for_others() };
         self.calls.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(id, waiting);
         self.drive(Input::Call { id, cred: who.cred(), call });
     }
@@ -202,13 +204,30 @@ impl Client {
                 inputs.push_back(Input::Groups { call, groups });
             }
             Output::Fenced { .. } if self.leaving.load(Ordering::SeqCst) => {}
-            Output::Fenced { lost } => {
+            Output::Fenced { lost, unlocked } => {
                 tracing::error!(
                     lost,
+                    ?unlocked,
                     "the cluster ended this mount's session because nothing was heard of it; operations that were under \
-                     way failed with EIO; a new session begins"
+                     way failed with EIO, and locks on these inodes are lost: writing to them fails until they are \
+                     closed; a new session begins"
                 );
             }
+        }
+    }
+}
+
+impl Client {
+    /// The library does not hand on the kernel's word that a program wants to stop waiting: so it is looked whether a signal
+    /// waits for it.
+    fn interrupt_who_is_signalled(self: &Arc<Self>) {
+        let signalled: Vec<CallId> = {
+            let calls = self.calls.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let waiting = calls.iter().filter(|(_, waiting)| waiting.interruptible);
+            waiting.filter(|(_, waiting)| is_signalled(waiting.who.pid)).map(|(id, _)| *id).collect()
+        };
+        for call in signalled {
+            self.drive(Input::Interrupt { call });
         }
     }
 }
@@ -227,6 +246,7 @@ fn tick(client: Weak<Client>) {
     let ticking = move || {
         while let Some(client) = client.upgrade() {
             client.drive(Input::Tick);
+            client.interrupt_who_is_signalled();
             drop(client);
             std::thread::sleep(TICK);
         }

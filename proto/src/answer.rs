@@ -90,6 +90,8 @@ impl From<Answer> for v1::Answer {
             Answer::Xattr(value) => Is::Xattr(value),
             Answer::XattrNames(names) => Is::XattrNames(names),
             Answer::StatFs(stat) => Is::StatFs(stat.into()),
+            Answer::Queued => Is::Queued(v1::Unit {}),
+            Answer::LockedBy(lock) => Is::LockedBy(v1::LockedBy { lock: lock.into_wire() }),
         };
         Self { is: Some(is) }
     }
@@ -124,6 +126,8 @@ impl TryFrom<v1::Answer> for Answer {
                 Answer::XattrNames(names)
             }
             Is::StatFs(stat) => Answer::StatFs(need(Some(stat), "stat_fs")?),
+            Is::Queued(_) => Answer::Queued,
+            Is::LockedBy(locked) => Answer::LockedBy(need(locked.lock, "locked_by.lock")?),
         })
     }
 }

@@ -5,16 +5,18 @@ use crate::field::{Message, at_least, at_most, choices, enums, messages, need};
 use crate::types::few_nodes;
 use crate::v1::{self, command::Op as WireOp, question::Query as WireQuery};
 use baton_core::limits::{INLINE_WRITE_MAX, LISTING_MAX, READ_MAX, SLICE_MAX, SYMLINK_MAX, XATTR_VALUE_MAX};
+use baton_core::meta::locks::{FileLock, LockOwner};
 use baton_core::meta::ops::*;
 use baton_core::meta::{Op, Query};
 
 choices! {
     Op = WireOp {
         SetAttr, Create, Mknod, Mkdir, Symlink, Link, Unlink, Rmdir, Rename, Write, Fallocate, CopyRange, SetXattr,
-        RemoveXattr, Reap, PlaceSlice, Merge,
+        RemoveXattr, Reap, PlaceSlice, Merge, Lock, Unlock, CancelLock,
     }
     Query = WireQuery {
-        Lookup, GetAttr, ReadLink, ReadDir, Open, Access, ReadLayout, Seek, GetXattr, ListXattr, GetStatFs,
+        Lookup, GetAttr, ReadLink, ReadDir, Open, Access, ReadLayout, Seek, GetXattr, ListXattr, GetStatFs, GetLock,
+        AwaitsLock,
     }
 }
 
@@ -44,6 +46,9 @@ messages! {
     Reap = v1::Reap { ino };
     PlaceSlice = v1::PlaceSlice { id, nodes } if place_is_known;
     Merge = v1::Merge { ino, content, offset, slice };
+    Lock = v1::Lock { ino, owner, pid, start, end, exclusive, ticket };
+    Unlock = v1::Unlock { ino, owner, start, end };
+    CancelLock = v1::CancelLock { ino, owner, ticket };
 
     Lookup = v1::Lookup { dir, name };
     GetAttr = v1::GetAttr { ino };
@@ -56,6 +61,10 @@ messages! {
     GetXattr = v1::GetXattr { ino, name };
     ListXattr = v1::ListXattr { ino };
     GetStatFs = v1::GetStatFs {};
+    GetLock = v1::GetLock { ino, by, start, end, exclusive };
+    AwaitsLock = v1::AwaitsLock { ino, by, ticket };
+    LockOwner = v1::LockOwner { session, owner };
+    FileLock = v1::FileLock { by, pid, start, end, exclusive };
 }
 
 /// Only the cluster itself says these; nobody may send them.

@@ -154,6 +154,7 @@ impl From<ToMount> for v1::ToMount {
             ToMount::Answer { id, reply } => Is::Answer(to_mount::Answered { id, reply: reply.into_wire() }),
             ToMount::Again => Is::Again(v1::Unit {}),
             ToMount::WhoHolds { round, inos } => Is::WhoHolds(wire_who_holds(round, inos)),
+            ToMount::LocksMoved { ino } => Is::LocksMoved(ino.into_wire()),
         };
         Self { is: Some(is) }
     }
@@ -176,6 +177,7 @@ impl TryFrom<v1::ToMount> for ToMount {
             }
             Is::Answer(answered) => ToMount::Answer { id: answered.id, reply: need(answered.reply, "answer.reply")? },
             Is::Again(_) => ToMount::Again,
+            Is::LocksMoved(ino) => ToMount::LocksMoved { ino: need(ino, "locks_moved")? },
             Is::WhoHolds(who) => ToMount::WhoHolds { round: who.round, inos: need(who.inos, "who_holds.inos")? },
         })
     }

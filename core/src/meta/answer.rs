@@ -1,6 +1,7 @@
 //! What operations answer.
 
 use super::Inode;
+use super::locks::FileLock;
 use crate::types::{Attr, Cookie, Ino, Kind, Name, NodeId, SliceId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,10 @@ pub enum Answer {
     /// Names of extended attributes, each with its zero byte, one after the other.
     XattrNames(Bytes),
     StatFs(StatFs),
+    /// The lock is not held yet, or not any more: it is waited for.
+    Queued,
+    /// The lock that is in the way.
+    LockedBy(Option<FileLock>),
 }
 
 /// An entry of a listing; `.` and `..` are the reader's own business.

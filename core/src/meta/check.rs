@@ -79,12 +79,14 @@ pub enum Problem {
     SliceShort { id: SliceId, len: u32, used: u64 },
     #[error("slice {0} is kept by no node")]
     Nowhere(SliceId),
+    #[error("session {session} and the locks on {ino} do not know of each other")]
+    LockUse { session: SessionId, ino: Ino },
 }
 
 /// Verifies the invariants that [`crate::meta`] names. Fails only where the store cannot answer.
 pub fn check<S: Store + ?Sized>(store: &S) -> Run<Report> {
     let mut walk = Walk::new(store);
-    let end = Key::Session(SessionId(u64::MAX));
+    let end = Key::LAST;
     let mut from = Key::Volume;
     loop {
         let chunk = walk.txn.range(&from, &end, CHUNK)?;
@@ -129,6 +131,9 @@ struct Walk<'s, S: Store + ?Sized> {
     slices: BTreeMap<SliceId, SliceUse>,
     /// The extent before this one.
     before: (Ino, u64),
+    sessions: BTreeSet<SessionId>,
+    /// Who uses which locks, as the locks say.
+    lock_uses: BTreeSet<(SessionId, Ino)>,
     report: Report,
 }
 
@@ -140,6 +145,8 @@ impl<'s, S: Store + ?Sized> Walk<'s, S> {
             inodes: BTreeMap::new(),
             slices: BTreeMap::new(),
             before: (Ino(0), 0),
+            sessions: BTreeSet::new(),
+            lock_uses: BTreeSet::new(),
             report: Report::default(),
         }
     }
@@ -173,7 +180,15 @@ impl<'s, S: Store + ?Sized> Walk<'s, S> {
                 _ => self.problem(Problem::NoOrphan(ino)),
             },
             (Key::Slice(id), Value::Slice(info)) => self.slice(id, &info),
-            (Key::Session(_), Value::Session(_)) => {}
+            (Key::Session(id), Value::Session(_)) => drop(self.sessions.insert(id)),
+            (Key::Locks(ino), Value::Locks(locks)) => {
+                self.expect(self.inodes.contains_key(&ino), || Problem::Stray(ino));
+                self.lock_uses.extend(locks.sessions().into_iter().map(|session| (session, ino)));
+            }
+            (Key::LockUse(session, ino), Value::LockUse) => {
+                let known = self.lock_uses.remove(&(session, ino)) && self.sessions.contains(&session);
+                self.expect(known, || Problem::LockUse { session, ino });
+            }
             (key, _) => self.problem(Problem::WrongKind(key)),
         }
         Ok(())

@@ -39,6 +39,8 @@ pub fn encode_key(key: &Key) -> Vec<u8> {
         Key::Orphan(ino) => numbers(6, &[ino.0], &[]),
         Key::Slice(id) => numbers(7, &[id.session.0, id.number], &[]),
         Key::Session(id) => numbers(8, &[id.0], &[]),
+        Key::Locks(ino) => numbers(9, &[ino.0], &[]),
+        Key::LockUse(id, ino) => numbers(10, &[id.0, ino.0], &[]),
     }
 }
 
@@ -64,6 +66,8 @@ pub fn decode_key(bytes: &[u8]) -> Result<Key, CodecError> {
         6 => Key::Orphan(Ino(number(&mut rest)?)),
         7 => Key::Slice(SliceId { session: SessionId(number(&mut rest)?), number: number(&mut rest)? }),
         8 => Key::Session(SessionId(number(&mut rest)?)),
+        9 => Key::Locks(Ino(number(&mut rest)?)),
+        10 => Key::LockUse(SessionId(number(&mut rest)?), Ino(number(&mut rest)?)),
         unknown => return Err(CodecError::UnknownKey(unknown)),
     };
     if rest.is_empty() { Ok(key) } else { Err(CodecError::KeyLength) }
@@ -105,7 +109,7 @@ mod tests {
     }
 
     fn key() -> impl Strategy<Value = Key> {
-        (0..9u8, number(), number(), name()).prop_map(|(kind, a, b, name)| match kind {
+        (0..11u8, number(), number(), name()).prop_map(|(kind, a, b, name)| match kind {
             0 => Key::Volume,
             1 => Key::Inode(Ino(a)),
             2 => Key::Entry(Ino(a), Name::new(&name).unwrap()),
@@ -114,7 +118,9 @@ mod tests {
             5 => Key::Xattr(Ino(a), XattrName::new(&[b"user.", &name[..]].concat()).unwrap()),
             6 => Key::Orphan(Ino(a)),
             7 => Key::Slice(SliceId { session: SessionId(a), number: b }),
-            _ => Key::Session(SessionId(a)),
+            8 => Key::Session(SessionId(a)),
+            9 => Key::Locks(Ino(a)),
+            _ => Key::LockUse(SessionId(a), Ino(b)),
         })
     }
 

@@ -25,6 +25,7 @@ mod answer;
 pub mod check;
 mod codec;
 mod content;
+pub mod locks;
 mod namespace;
 mod op;
 pub mod ops;

@@ -39,14 +39,15 @@ operations! {
     /// What changes the state.
     Op {
         SetAttr, Create, Mknod, Mkdir, Symlink, Link, Unlink, Rmdir, Rename, Write, Fallocate, CopyRange, SetXattr,
-        RemoveXattr, Reap, PlaceSlice, Merge,
+        RemoveXattr, Reap, PlaceSlice, Merge, Lock, Unlock, CancelLock,
     }
 }
 
 operations! {
     /// What only reads.
     Query {
-        Lookup, GetAttr, ReadLink, ReadDir, Open, Access, ReadLayout, Seek, GetXattr, ListXattr, GetStatFs,
+        Lookup, GetAttr, ReadLink, ReadDir, Open, Access, ReadLayout, Seek, GetXattr, ListXattr, GetStatFs, GetLock,
+        AwaitsLock,
     }
 }
 

@@ -9,6 +9,8 @@ pub(super) struct World {
     pub(super) store: Memory,
     /// Goes on by a second with each operation.
     pub(super) now: Stamp,
+    /// Whose commands they are.
+    pub(super) session: Option<SessionId>,
 }
 
 pub(super) fn user(id: u32) -> Cred {
@@ -28,7 +30,7 @@ impl World {
 
     /// A file system whose root everybody may write to.
     pub(super) fn new() -> World {
-        let mut world = World { store: Memory::default(), now: World::NOW };
+        let mut world = World { store: Memory::default(), now: World::NOW, session: None };
         world.store.apply(super::format(world.now, Owner::ROOT));
         world.change(|txn| txn.update(Ino::ROOT, |root, _| root.mode = 0o777));
         world
@@ -45,6 +47,7 @@ impl World {
     pub(super) fn run(&mut self, cred: &Cred, op: impl Into<Op>) -> Result<Answer, Stop> {
         self.now.secs += 1;
         let mut txn = Txn::new(&self.store, self.now);
+        txn.session = self.session;
         let answer = op.into().run(&mut txn, cred)?;
         let changes = txn.into_changes();
         self.store.apply(changes);

@@ -1,7 +1,7 @@
 //! What one operation (or one batch of them) changed so far, over the store it reads from.
 
 use super::{Entry, Inode, Key, Run, Stop, Store, Value, Volume};
-use crate::types::{Errno, Ino, Kind, Name, Stamp};
+use crate::types::{Errno, Ino, Kind, Name, SessionId, Stamp};
 use std::collections::BTreeMap;
 
 /// Reads see the changes made before them; nothing reaches the store until someone takes the changes and applies them. So an
@@ -11,11 +11,13 @@ pub struct Txn<'s, S: Store + ?Sized> {
     changes: BTreeMap<Key, Option<Value>>,
     /// The moment to stamp on what changes.
     pub now: Stamp,
+    /// Whose command it is, where it is a mount's.
+    pub session: Option<SessionId>,
 }
 
 impl<'s, S: Store + ?Sized> Txn<'s, S> {
     pub fn new(base: &'s S, now: Stamp) -> Self {
-        Txn { base, changes: BTreeMap::new(), now }
+        Txn { base, changes: BTreeMap::new(), now, session: None }
     }
 
     pub fn into_changes(self) -> BTreeMap<Key, Option<Value>> {

@@ -1,5 +1,6 @@
 //! What the state consists of: a sorted map from [`Key`] to [`Value`].
 
+use super::locks::FileLocks;
 use crate::session::Session;
 use crate::types::{
     Attr, ClusterId, Cookie, Ino, Kind, Name, NodeId, Owner, SessionId, SliceId, Stamp, Version, XattrName,
@@ -25,6 +26,15 @@ pub enum Key {
     Orphan(Ino),
     Slice(SliceId),
     Session(SessionId),
+    /// The locks on an object.
+    Locks(Ino),
+    /// A session holds or awaits locks on an object.
+    LockUse(SessionId, Ino),
+}
+
+impl Key {
+    /// Nothing lies behind it.
+    pub const LAST: Key = Key::LockUse(SessionId(u64::MAX), Ino(u64::MAX));
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +49,8 @@ pub enum Value {
     Orphan,
     Slice(SliceInfo),
     Session(Session),
+    Locks(FileLocks),
+    LockUse,
 }
 
 /// What there is one of.

@@ -1,6 +1,6 @@
 //! What programs ask of a mount, and what they get.
 
-use crate::meta::ops::{Create, WriteAt};
+use crate::meta::ops::{Create, Fallocate, WriteAt};
 use crate::meta::{Answer, Op, Query};
 use crate::types::{Attr, Ino};
 use bytes::Bytes;
@@ -39,6 +39,31 @@ pub enum Call {
         ino: Ino,
     },
     Release(Handle),
+    /// Locks a range, and waits for it if it is told to.
+    Lock {
+        ino: Ino,
+        owner: u64,
+        pid: u32,
+        start: u64,
+        end: u64,
+        exclusive: bool,
+        wait: bool,
+    },
+    /// Gives back what the owner holds of a range.
+    Unlock {
+        ino: Ino,
+        owner: u64,
+        start: u64,
+        end: u64,
+    },
+    /// What is in the way of a lock.
+    GetLock {
+        ino: Ino,
+        owner: u64,
+        start: u64,
+        end: u64,
+        exclusive: bool,
+    },
 }
 
 impl Call {
@@ -53,6 +78,26 @@ impl Call {
             Call::Write { .. } => "Write",
             Call::Sync { .. } => "Sync",
             Call::Release(_) => "Release",
+            Call::Lock { .. } => "Lock",
+            Call::Unlock { .. } => "Unlock",
+            Call::GetLock { .. } => "GetLock",
+        }
+    }
+
+    /// Whether it may wait for other programs, for as long as they like.
+    pub fn waits_for_others(&self) -> bool {
+        matches!(self, Call::Lock { wait: true, .. })
+    }
+
+    /// The object whose bytes it changes or locks.
+    pub(super) fn relies_on_locks(&self) -> Option<Ino> {
+        match self {
+            Call::Write { ino, .. } | Call::Lock { ino, .. } | Call::Do(Op::Fallocate(Fallocate { ino, .. })) => {
+                Some(*ino)
+            }
+            Call::Do(Op::CopyRange(copy)) => Some(copy.to),
+            Call::Do(Op::SetAttr(set)) if set.size.is_some() && set.opened => Some(set.ino),
+            _ => None,
         }
     }
 

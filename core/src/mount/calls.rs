@@ -3,7 +3,10 @@
 use super::call::{Call, Done};
 use super::flow::{Flow, Halt, SlicePart, Step};
 use crate::limits::{INLINE_WRITE_MAX, READ_MAX, SLICE_MAX};
-use crate::meta::ops::{Create, Open, ReadLayout, SliceRef, Write, WriteAt, WriteData};
+use crate::meta::locks::LockOwner;
+use crate::meta::ops::{
+    CancelLock, Create, GetLock, Lock, Open, ReadLayout, SliceRef, Unlock, Write, WriteAt, WriteData,
+};
 use crate::meta::{Answer, Layout, Op, PieceSource, Query};
 use crate::types::{Attr, Errno, Ino};
 use bytes::Bytes;
@@ -24,6 +27,20 @@ pub(super) fn run(call: &Call, flow: &mut Flow<'_>) -> Step<End> {
         Call::Write { ino, at, data, kill_suid } => End::Done(write(flow, *ino, *at, data, *kill_suid)?),
         // Writes went through before they returned.
         Call::Sync { .. } | Call::Release(_) => End::Done(Done::Nothing),
+        Call::Lock { ino, owner, pid, start, end, exclusive, wait } => {
+            let ticket = wait.then_some(flow.call.0);
+            let lock =
+                Lock { ino: *ino, owner: *owner, pid: *pid, start: *start, end: *end, exclusive: *exclusive, ticket };
+            End::Done(self::lock(flow, lock)?)
+        }
+        Call::Unlock { ino, owner, start, end } => {
+            End::Done(Done::Answer(flow.act(Unlock { ino: *ino, owner: *owner, start: *start, end: *end })?))
+        }
+        Call::GetLock { ino, owner, start, end, exclusive } => {
+            let by = LockOwner { session: flow.session, owner: *owner };
+            let get = GetLock { ino: *ino, by, start: *start, end: *end, exclusive: *exclusive };
+            End::Done(Done::Answer(flow.ask(get)?))
+        }
     })
 }
 
@@ -33,6 +50,17 @@ fn ask(flow: &mut Flow<'_>, query: &Query) -> Step<Answer> {
 
 fn act(flow: &mut Flow<'_>, op: &Op) -> Step<Answer> {
     flow.act(op.clone())
+}
+
+/// The call's own number is the ticket: no two calls of a session have the same.
+fn lock(flow: &mut Flow<'_>, lock: Lock) -> Step<Done> {
+    let by = LockOwner { session: flow.session, owner: lock.owner };
+    let (ino, owner, ticket) = (lock.ino, lock.owner, flow.call.0);
+    let queued = flow.act(lock)? == Answer::Queued;
+    if queued && !flow.turn(ino, by, ticket)? && flow.act(CancelLock { ino, owner, ticket })? == Answer::Queued {
+        return Err(Halt::Errno(Errno::EINTR));
+    }
+    Ok(Done::Nothing)
 }
 
 fn open(flow: &mut Flow<'_>, ino: Ino, read: bool, write: bool, exec: bool) -> Step<Attr> {

@@ -1,9 +1,11 @@
 //! How straight-line code waits: it stops, names what it needs, and runs again from its first line.
 
+use super::CallId;
 use super::call::Call;
+use crate::meta::locks::LockOwner;
 use crate::meta::{Answer, Op, Query};
 use crate::session::Reply;
-use crate::types::{Cred, Errno, NodeId, SliceId};
+use crate::types::{Cred, Errno, Ino, NodeId, SessionId, SliceId};
 use bytes::Bytes;
 
 /// A part of a slice that a read needs, and who keeps it.
@@ -35,14 +37,25 @@ pub(super) enum Want {
     Do(Op),
     Put(Bytes),
     Get(Vec<SlicePart>),
+    /// To be given a lock that is waited for.
+    Turn {
+        ino: Ino,
+        by: LockOwner,
+        ticket: u64,
+    },
 }
 
 /// What came.
 #[derive(Clone, Debug)]
 pub(super) enum Got {
     Reply(Reply),
-    Stored { id: SliceId, nodes: Vec<NodeId> },
+    Stored {
+        id: SliceId,
+        nodes: Vec<NodeId>,
+    },
     Parts(Vec<Bytes>),
+    /// The program does not want to wait any longer.
+    Interrupted,
 }
 
 /// Why the code stopped.
@@ -82,13 +95,16 @@ impl Running {
 /// One run of a call's code: hands it what is known, in order, and stops it where that ends.
 pub(super) struct Flow<'k> {
     known: std::slice::Iter<'k, Got>,
+    /// The session and the call, which name what is waited for.
+    pub(super) session: SessionId,
+    pub(super) call: CallId,
 }
 
 pub(super) type Step<T> = Result<T, Halt>;
 
 impl<'k> Flow<'k> {
-    pub(super) fn new(known: &'k [Got]) -> Flow<'k> {
-        Flow { known: known.iter() }
+    pub(super) fn new(known: &'k [Got], session: SessionId, call: CallId) -> Flow<'k> {
+        Flow { known: known.iter(), session, call }
     }
 
     fn next(&mut self, want: impl FnOnce() -> Want) -> Step<&'k Got> {
@@ -118,6 +134,14 @@ impl<'k> Flow<'k> {
         match self.next(|| Want::Put(data.clone()))? {
             Got::Stored { id, nodes } => Ok((*id, nodes.clone())),
             _ => Err(Halt::Errno(Errno::EIO)),
+        }
+    }
+
+    /// Waits for a lock: whether it came, or the program stopped waiting.
+    pub(super) fn turn(&mut self, ino: Ino, by: LockOwner, ticket: u64) -> Step<bool> {
+        match self.next(|| Want::Turn { ino, by, ticket })? {
+            Got::Interrupted => Ok(false),
+            _ => Ok(true),
         }
     }
 

@@ -24,16 +24,18 @@
 mod call;
 mod calls;
 mod flow;
+mod locks;
 mod session;
 
 pub use call::{Call, Done, Handle};
 pub use flow::{SliceFault, SlicePart};
 
-use crate::meta::Query;
+use crate::meta::{Answer, Query};
 use crate::session::{Command, Reply, ToMount, ToNode};
 use crate::types::{Cred, Errno, Ino, NodeId, SessionId, SliceId};
 use bytes::Bytes;
 use flow::{Flow, Got, Halt, Running, Want};
+use locks::Locks;
 use session::Link;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -70,6 +72,10 @@ pub enum Input {
         call: CallId,
         groups: Vec<u32>,
     },
+    /// A program does not want to wait any longer for what others hold.
+    Interrupt {
+        call: CallId,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -94,6 +100,8 @@ pub enum Output {
     /// The session was over before the mount knew: said once, for the log.
     Fenced {
         lost: usize,
+        /// Objects on which the mount's programs held locks, which are gone.
+        unlocked: Vec<Ino>,
     },
 }
 
@@ -125,6 +133,7 @@ pub struct MountMachine {
     /// Questions of the leader about orphans, each with the last call that began before it came.
     who_holds: Vec<(u64, Vec<Ino>, CallId)>,
     last_call: CallId,
+    locks: Locks,
 }
 
 impl MountMachine {
@@ -146,6 +155,7 @@ impl MountMachine {
             next_handle: 1,
             who_holds: Vec::new(),
             last_call: CallId(0),
+            locks: Locks::default(),
         }
     }
 
@@ -161,6 +171,7 @@ impl MountMachine {
             Input::Put { call, id, outcome } => self.slice_stored(call, id, outcome),
             Input::Got { call, outcome } => self.slice_came(call, outcome.map(Got::Parts)),
             Input::Groups { call, groups } => self.groups_came(call, groups),
+            Input::Interrupt { call } => self.interrupted(call),
         }
         std::mem::take(&mut self.out)
     }
@@ -177,8 +188,12 @@ impl MountMachine {
     fn begin(&mut self, id: CallId, cred: Cred, call: Call) {
         self.last_call = self.last_call.max(id);
         if let Call::Release(handle) = call {
-            self.handles.remove(&handle);
+            self.released(handle);
             self.out.push(Output::Respond { call: id, outcome: Ok(Done::Nothing) });
+            return;
+        }
+        if let Some(outcome) = self.settled_by_locks(&call) {
+            self.out.push(Output::Respond { call: id, outcome });
             return;
         }
         self.running.insert(id, Running::new(cred, call));
@@ -189,7 +204,7 @@ impl MountMachine {
     fn run(&mut self, id: CallId) {
         let Some(running) = self.running.get_mut(&id) else { return };
         running.want = None;
-        let mut flow = Flow::new(&running.known);
+        let mut flow = Flow::new(&running.known, self.session.unwrap_or(SessionId(0)), id);
         match calls::run(&running.call, &mut flow) {
             Ok(done) => self.finish(id, Ok(done)),
             Err(Halt::Errno(errno)) => self.finish(id, Err(errno)),
@@ -260,6 +275,7 @@ impl MountMachine {
                 self.out.push(Output::Put { call: id, id: slice, data });
             }
             Want::Get(parts) => self.out.push(Output::Get { call: id, parts: parts.clone() }),
+            Want::Turn { .. } => {} // it is told, or asks when it is time
         }
     }
 
@@ -293,6 +309,8 @@ impl MountMachine {
         let Some(running) = self.running.get_mut(&id) else { return };
         match reply {
             Reply::NeedGroups if running.cred.groups.is_none() => self.out.push(Output::Groups { call: id }),
+            // Asked too early.
+            Reply::Done(Answer::Queued) if matches!(running.want, Some(Want::Turn { .. })) => {}
             reply => {
                 running.known.push(Got::Reply(reply));
                 self.run(id);

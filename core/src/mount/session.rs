@@ -79,6 +79,7 @@ impl MountMachine {
                 self.link.again = true;
                 self.send_again_if_asked();
             }
+            ToMount::LocksMoved { ino } => self.ask_for_turns(Some(ino)),
             ToMount::WhoHolds { round, inos } => {
                 self.who_holds.push((round, inos, self.last_call));
                 self.answer_who_holds();
@@ -166,7 +167,8 @@ impl MountMachine {
         // Slices of the old session may be collected at any time: a call that stored one and has not used it yet is lost too.
         let stored = |r: &Running| r.known.iter().any(|got| matches!(got, Got::Stored { .. }));
         lost.extend(self.running.iter().filter(|(_, r)| stored(r)).map(|(id, _)| *id));
-        self.out.push(Output::Fenced { lost: lost.len() });
+        let unlocked = self.lose_locks();
+        self.out.push(Output::Fenced { lost: lost.len(), unlocked });
         self.next_number = 1;
         self.link.welcome = false;
         self.config.nonce = self.config.nonce.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
@@ -181,6 +183,7 @@ impl MountMachine {
             }
         }
         self.who_holds.clear();
+        self.queue_for_locks_again();
         self.greet();
     }
 
@@ -198,6 +201,7 @@ impl MountMachine {
             self.send_again();
         }
         self.retry_slices(RETRY_SLICE_US);
+        self.tick_locks();
     }
 
     fn retry_slices(&mut self, after: u64) {

@@ -170,7 +170,7 @@ fn a_fenced_mount_fails_what_may_have_happened_and_begins_anew() {
     let question = s.call(Call::Ask(Query::GetAttr(GetAttr { ino: Ino(5) })));
     s.out.clear();
     s.says(ToMount::Gone);
-    assert!(matches!(s.out[0], Output::Fenced { lost: 1 }));
+    assert!(matches!(s.out[0], Output::Fenced { lost: 1, .. }));
     assert!(s.out.iter().any(|o| matches!(o, Output::Tell(ToNode::Hello { session: None, nonce, .. }) if *nonce != 7)));
     assert_eq!(s.outcomes(), [(command, Err(Errno::EIO))]);
     s.welcome(2);

@@ -3,7 +3,7 @@
 use super::NodeMachine;
 use super::io::Output;
 use super::messages::{Batch, Item};
-use crate::meta::{Key, Op, Step, Stop, Txn, Value};
+use crate::meta::{Key, Op, Step, Stop, Txn, Value, locks};
 use crate::session::{Command, Reply, Session, Turn};
 use crate::types::{ClusterId, Cred, Errno, Owner, SessionId, SliceId, Stamp};
 use raft::eraftpb::Entry;
@@ -60,7 +60,7 @@ impl NodeMachine {
                     }
                 }
                 Item::Own(op) => {
-                    let _outcome = self.run(batch.stamp, &Cred::ROOT, &op);
+                    let _outcome = self.run(batch.stamp, None, &Cred::ROOT, &op);
                 }
             }
         }
@@ -73,9 +73,10 @@ impl NodeMachine {
     }
 
     /// Runs one operation and keeps its changes, if it came to its end.
-    fn run(&mut self, stamp: Stamp, cred: &Cred, op: &Op) -> Reply {
+    fn run(&mut self, stamp: Stamp, session: Option<SessionId>, cred: &Cred, op: &Op) -> Reply {
         let view = self.shared.read();
         let mut txn = Txn::new(&*view, stamp);
+        txn.session = session;
         let outcome = op.run(&mut txn, cred);
         let changes = txn.into_changes();
         drop(view);
@@ -98,6 +99,7 @@ impl NodeMachine {
         let mut dropped: Vec<SliceId> = Vec::new();
         for (key, value) in &changes {
             match (key, value) {
+                (Key::Locks(ino), _) => self.locks_changed(*ino),
                 (Key::Slice(id), None) => dropped.push(*id),
                 (Key::Orphan(ino), value) => self.lead.orphans.changed(*ino, value.is_some()),
                 _ => {}
@@ -154,7 +156,16 @@ impl NodeMachine {
 
     fn apply_end_session(&mut self, id: SessionId) {
         if self.sessions.remove(&id).is_some() {
-            self.keep(BTreeMap::from([(Key::Session(id), None)]));
+            let view = self.shared.read();
+            let mut txn = Txn::new(&*view, Stamp::default());
+            txn.delete(Key::Session(id));
+            let outcome = locks::end_session(&mut txn, id);
+            let changes = txn.into_changes();
+            drop(view);
+            if outcome.is_err() {
+                self.stop("the locks of a session cannot be read");
+            }
+            self.keep(changes);
         }
         self.lead.session_ended(id);
         self.session_gone(id);
@@ -184,7 +195,7 @@ impl NodeMachine {
         }
         let reply = match deny {
             Some(errno) => Reply::Failed(errno),
-            None => self.run(stamp, &cred, &op),
+            None => self.run(stamp, Some(id), &cred, &op),
         };
         if let Some(session) = self.sessions.get_mut(&id) {
             session.record(reply.clone(), acked);

@@ -8,10 +8,10 @@ use super::NodeMachine;
 use super::io::{Conn, Output};
 use super::messages::ToPeer;
 use super::view::answer;
-use crate::meta::Query;
+use crate::meta::{Key, Query, Store, Value};
 use crate::session::{Command, Reply, ToMount, ToNode};
 use crate::types::{Cred, Ino, NodeId, SessionId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A greeting is repeated to the leader after this long without an outcome.
 const GREET_AGAIN_US: u64 = 500_000;
@@ -29,6 +29,8 @@ pub(super) struct Attach {
     /// Questions that this node, as the leader, cannot answer at this moment.
     waiting: Vec<(Asker, Cred, Query)>,
     last_report: u64,
+    /// Mounts to be told that locks on an object passed on.
+    moved_locks: BTreeSet<(Conn, Ino)>,
 }
 
 impl Attach {
@@ -269,6 +271,25 @@ impl NodeMachine {
     pub(super) fn answer_from_leader(&mut self, id: u64, reply: Option<Reply>) {
         if let Some((conn, id)) = self.attach.asked.remove(&id) {
             self.answered(Asker::Mount(conn, id), reply);
+        }
+    }
+
+    /// Whoever is attached here and waits for a lock on this object may have got it: they are told to ask. A hint only; who
+    /// waits asks now and then by itself.
+    pub(super) fn locks_changed(&mut self, ino: Ino) {
+        let waiting = match self.shared.read().get(&Key::Locks(ino)) {
+            Ok(Some(Value::Locks(locks))) => locks.waiting,
+            _ => return,
+        };
+        let sessions: BTreeSet<SessionId> = waiting.iter().map(|waiting| waiting.lock.by.session).collect();
+        let conns: Vec<Conn> = sessions.iter().filter_map(|id| self.attach.by_session.get(id)).copied().collect();
+        self.attach.moved_locks.extend(conns.into_iter().map(|conn| (conn, ino)));
+    }
+
+    /// Only now, when those who ask get the answer of after the change.
+    pub(super) fn tell_moved_locks(&mut self) {
+        for (conn, ino) in std::mem::take(&mut self.attach.moved_locks) {
+            self.tell(conn, ToMount::LocksMoved { ino });
         }
     }
 

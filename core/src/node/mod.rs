@@ -270,6 +270,7 @@ impl NodeMachine {
         self.drive_raft();
         self.answer_waiting();
         self.publish_lease();
+        self.tell_moved_locks();
         self.store_if_due();
         self.hand_over();
         std::mem::take(&mut self.out)
@@ -286,6 +287,7 @@ impl NodeMachine {
         self.now = now;
         self.apply_deferred();
         self.settle_join();
+        self.tell_moved_locks();
         self.store_if_due();
         std::mem::take(&mut self.out)
     }

@@ -46,4 +46,8 @@ pub enum ToMount {
         round: u64,
         inos: Vec<Ino>,
     },
+    /// A lock on this object that was waited for may have been given out: ask.
+    LocksMoved {
+        ino: Ino,
+    },
 }

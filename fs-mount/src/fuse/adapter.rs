@@ -2,8 +2,8 @@
 
 use super::answer::{self, Refuse};
 use super::convert::{
-    Opening, fallocate_how, file_name, has, ino, mknod_kind, opening, permissions, rename_how, seek_for, set_time,
-    xattr_how, xattr_name,
+    Opening, fallocate_how, file_name, has, ino, lock_type, mknod_kind, opening, permissions, rename_how, seek_for,
+    set_time, xattr_how, xattr_name,
 };
 use super::{Caller, Who, listing};
 use baton_core::limits::{COPY_MAX, SYMLINK_MAX};
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, INodeNo, InitFlags, KernelConfig, LockOwner,
     OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    ReplyEntry, ReplyLock, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use rustix::fs::OFlags;
 use std::ffi::OsStr;
@@ -32,13 +32,16 @@ const BACKGROUND_MAX: u16 = 64;
 
 /// What the kernel is asked for besides the library's own choice (asynchronous reads, large requests):
 /// * mapping files that are open for direct I/O, and dropping mapped pages when the attributes show another content;
+/// * locks of both kinds, so that they hold on every mount and not only within this kernel;
 /// * several requests in one directory at once, and listings with attributes where they are likely to be wanted;
 /// * leaving it to the operations when setuid and setgid bits go: the kernel would send a `chmod` in the name of whoever
 ///   writes, who may not do that.
 ///
 /// Not asked for: the writeback cache (the kernel would own sizes and times), truncation at open (it arrives as a
-/// SETATTR), ACLs, NFS export, and locks, which stay within the kernel.
-const WANTED: [InitFlags; 6] = [
+/// SETATTR), ACLs and NFS export.
+const WANTED: [InitFlags; 8] = [
+    InitFlags::FUSE_POSIX_LOCKS,
+    InitFlags::FUSE_FLOCK_LOCKS,
     InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
     InitFlags::FUSE_AUTO_INVAL_DATA,
     InitFlags::FUSE_PARALLEL_DIROPS,
@@ -127,6 +130,10 @@ fn write(who: Who, ino: Ino, offset: u64, data: &[u8], flags: OpenFlags, write_f
     let at = if mapped { WriteAt::Offset(offset) } else { at };
     let kill_suid = who.uid != 0 || write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
     Call::Write { ino, at, data: Bytes::copy_from_slice(data), kill_suid }
+}
+
+fn unlock_all(ino: Ino, owner: LockOwner) -> Call {
+    Call::Unlock { ino, owner: owner.0, start: 0, end: u64::MAX }
 }
 
 impl<C: Caller> Filesystem for Adapter<C> {
@@ -293,25 +300,73 @@ impl<C: Caller> Filesystem for Adapter<C> {
         self.carry(request, Ok(call), reply, answer::written);
     }
 
-    /// A write is through when it was answered, so a close has nothing left to wait for.
-    fn flush(&self, _request: &Request, _number: INodeNo, _fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        reply.ok();
+    /// A write is through when it was answered, so a close has nothing to wait for but this: a process that closes a file
+    /// gives up all its `fcntl` locks on it.
+    fn flush(&self, request: &Request, number: INodeNo, _fh: FileHandle, owner: LockOwner, reply: ReplyEmpty) {
+        self.carry(request, Ok(unlock_all(ino(number), owner)), reply, answer::empty);
+    }
+
+    fn getlk(
+        &self,
+        request: &Request,
+        number: INodeNo,
+        _fh: FileHandle,
+        owner: LockOwner,
+        start: u64,
+        end: u64,
+        typ: i32,
+        _pid: u32,
+        reply: ReplyLock,
+    ) {
+        let call = lock_type(typ).map(|exclusive| Call::GetLock {
+            ino: ino(number),
+            owner: owner.0,
+            start,
+            end,
+            exclusive: exclusive.unwrap_or(false),
+        });
+        self.carry(request, call, reply, answer::locked_by);
+    }
+
+    fn setlk(
+        &self,
+        request: &Request,
+        number: INodeNo,
+        _fh: FileHandle,
+        owner: LockOwner,
+        start: u64,
+        end: u64,
+        typ: i32,
+        pid: u32,
+        sleep: bool,
+        reply: ReplyEmpty,
+    ) {
+        let (ino, owner) = (ino(number), owner.0);
+        let call = lock_type(typ).map(|exclusive| match exclusive {
+            Some(exclusive) => Call::Lock { ino, owner, pid, start, end, exclusive, wait: sleep },
+            None => Call::Unlock { ino, owner, start, end },
+        });
+        self.carry(request, call, reply, answer::empty);
     }
 
     fn fsync(&self, request: &Request, number: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
         self.carry(request, Ok(Call::Sync { ino: ino(number) }), reply, answer::empty);
     }
 
+    /// With an owner, the open file may have an `flock`, which ends with it.
     fn release(
         &self,
         request: &Request,
-        _number: INodeNo,
+        number: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
+        lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        if let Some(owner) = lock_owner {
+            self.caller.call(who(request), unlock_all(ino(number), owner), Box::new(|_nobody_waits| {}));
+        }
         self.carry(request, Ok(Call::Release(Handle(fh.0))), reply, answer::empty);
     }
 

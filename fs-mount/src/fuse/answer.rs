@@ -1,6 +1,6 @@
 //! From a [`Done`] to the reply that the kernel waits for.
 
-use super::convert::{GENERATION, KEPT, errno, file_attr};
+use super::convert::{GENERATION, KEPT, READ_LOCK, UNLOCKED, WRITE_LOCK, errno, file_attr};
 use baton_core::limits::NAME_MAX;
 use baton_core::meta::{Answer, StatFs};
 use baton_core::mount::Done;
@@ -8,11 +8,11 @@ use baton_core::types::Errno;
 use bytes::Bytes;
 use fuser::{
     FileHandle, FopenFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    ReplyEntry, ReplyLock, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
 };
 
-/// Reads and writes always come to us, and a close costs nothing: nothing is waiting in the kernel to be flushed.
-const OPENED: FopenFlags = FopenFlags::FOPEN_DIRECT_IO.union(FopenFlags::FOPEN_NOFLUSH);
+/// Reads and writes always come to us. So does every close, which ends a process's locks.
+const OPENED: FopenFlags = FopenFlags::FOPEN_DIRECT_IO;
 
 /// Every kind of reply can say that it did not work.
 pub(super) trait Refuse: Send + 'static {
@@ -37,6 +37,7 @@ can_refuse!(
     ReplyDirectoryPlus,
     ReplyEmpty,
     ReplyEntry,
+    ReplyLock,
     ReplyLseek,
     ReplyOpen,
     ReplyStatfs,
@@ -154,6 +155,18 @@ fn fit(reply: ReplyXattr, bytes: &Bytes, room: u32) {
         0 => reply.size(bytes.len() as u32),
         room if bytes.len() <= room => reply.data(bytes),
         _ => reply.refuse(Errno::ERANGE),
+    }
+}
+
+/// The lock that is in the way, or that none is.
+pub(super) fn locked_by(reply: ReplyLock, done: Done) {
+    match done {
+        Done::Answer(Answer::LockedBy(None)) => reply.locked(0, 0, UNLOCKED, 0),
+        Done::Answer(Answer::LockedBy(Some(lock))) => {
+            let end = lock.end.min(i64::MAX as u64);
+            reply.locked(lock.start, end, if lock.exclusive { WRITE_LOCK } else { READ_LOCK }, lock.pid);
+        }
+        other => unexpected(reply, &other),
     }
 }
 

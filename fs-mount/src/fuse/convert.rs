@@ -21,6 +21,21 @@ const BLOCK: u32 = 128 * 1024;
 /// `open` for `execve` (FMODE_EXEC in the kernel): not among the flags that programs know.
 const OPENED_TO_EXEC: u32 = 0x20;
 
+/// `F_RDLCK`, `F_WRLCK` and `F_UNLCK`.
+pub(super) const READ_LOCK: i32 = 0;
+pub(super) const WRITE_LOCK: i32 = 1;
+pub(super) const UNLOCKED: i32 = 2;
+
+/// Whether a lock is to be exclusive; `None`: it is to be given back.
+pub(super) fn lock_type(typ: i32) -> Result<Option<bool>, Errno> {
+    match typ {
+        READ_LOCK => Ok(Some(false)),
+        WRITE_LOCK => Ok(Some(true)),
+        UNLOCKED => Ok(None),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
 pub(super) fn ino(number: INodeNo) -> Ino {
     Ino(number.0)
 }

@@ -29,7 +29,7 @@ mod who;
 pub use adapter::Adapter;
 pub use check::MountError;
 pub use mounted::{MountOptions, Mounted, mount};
-pub use who::{Who, groups_of};
+pub use who::{Who, groups_of, is_signalled};
 
 use baton_core::mount::{Call, Done};
 use baton_core::types::Errno;

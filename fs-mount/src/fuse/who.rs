@@ -42,6 +42,21 @@ fn groups_in(status: &str) -> Vec<u32> {
     line.split_ascii_whitespace().filter_map(|group| group.parse().ok()).take(GROUPS_MAX).collect()
 }
 
+/// Whether a signal waits for a thread that itself waits for us: it wants to stop waiting, or must.
+pub fn is_signalled(pid: u32) -> bool {
+    pid != 0 && std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| signalled_in(&status))
+}
+
+/// A signal to the whole process is the main thread's if it takes such signals. One that another thread takes must not count:
+/// who is told EINTR without a signal of its own hands the kernel's inner word for it to the program.
+fn signalled_in(status: &str) -> bool {
+    let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let signals = |name: &str| line(name).and_then(|set| u64::from_str_radix(set, 16).ok()).unwrap_or(0);
+    let is_main = line("Tgid:").is_some() && line("Tgid:") == line("Pid:");
+    let pending = signals("SigPnd:") | if is_main { signals("ShdPnd:") } else { 0 };
+    pending & !signals("SigBlk:") & !signals("SigIgn:") != 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +67,25 @@ mod tests {
         assert_eq!(groups_in(status), [4, 24, 1000]);
         assert_eq!(groups_in("Name:\tcat\nGroups:\t\n"), [] as [u32; 0]);
         assert_eq!(groups_in(""), [] as [u32; 0]);
+    }
+
+    #[test]
+    fn a_signal_counts_for_the_thread_that_will_take_it() {
+        let status = |pid: u32, sets: [&str; 4]| {
+            let [pending, shared, blocked, ignored] = sets;
+            format!(
+                "Tgid:\t7\nPid:\t{pid}\nSigPnd:\t{pending}\nShdPnd:\t{shared}\nSigBlk:\t{blocked}\nSigIgn:\t{ignored}\n"
+            )
+        };
+        let (none, int) = ("0000000000000000", "0000000000000002");
+        assert!(!signalled_in(&status(7, [none, none, none, none])));
+        assert!(signalled_in(&status(7, [none, int, none, none])));
+        assert!(!signalled_in(&status(8, [none, int, none, none])), "the main thread takes it");
+        assert!(signalled_in(&status(8, [int, none, none, none])));
+        assert!(!signalled_in(&status(7, [none, int, int, none])));
+        assert!(!signalled_in(&status(7, [none, int, none, int])));
+        assert!(!signalled_in(""));
+        assert!(!is_signalled(0) && !is_signalled(std::process::id()));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! cluster behind it.
 
 use baton_core::limits::{INLINE_WRITE_MAX, SLICE_MAX};
-use baton_core::meta::ops::{Open, ReadLayout, Reap, SliceRef, Write, WriteAt, WriteData};
+use baton_core::meta::locks::LockOwner;
+use baton_core::meta::ops::{GetLock, Lock, Open, ReadLayout, Reap, SliceRef, Unlock, Write, WriteAt, WriteData};
 use baton_core::meta::{Answer, Key, Memory, Op, Piece, PieceSource, Query, Step, Stop, Txn, format};
 use baton_core::mount::{Call, Done, Handle};
 use baton_core::types::{Attr, Cred, Errno, Ino, NodeId, Owner, SessionId, SliceId, Stamp};
@@ -12,6 +13,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// All that is done here is done by one session.
+const SESSION: SessionId = SessionId(1);
 
 #[derive(Default)]
 struct State {
@@ -71,6 +75,18 @@ impl State {
                 self.release(handle);
                 Ok(Done::Nothing)
             }
+            // Nobody else is here: who would wait gets EAGAIN.
+            Call::Lock { ino, owner, pid, start, end, exclusive, .. } => {
+                let lock = Lock { ino, owner, pid, start, end, exclusive, ticket: None };
+                Ok(Done::Answer(self.run(who, &Op::from(lock))?))
+            }
+            Call::Unlock { ino, owner, start, end } => {
+                Ok(Done::Answer(self.run(who, &Op::from(Unlock { ino, owner, start, end }))?))
+            }
+            Call::GetLock { ino, owner, start, end, exclusive } => {
+                let by = LockOwner { session: SESSION, owner };
+                Ok(Done::Answer(self.run(who, &Query::from(GetLock { ino, by, start, end, exclusive }))?))
+            }
         }
     }
 
@@ -88,6 +104,7 @@ impl State {
     fn try_run(&mut self, cred: &Cred, step: &impl Step) -> Result<Answer, Stop> {
         let now = self.tick();
         let mut txn = Txn::new(&self.memory, now);
+        txn.session = Some(SESSION);
         let answer = step.run(&mut txn, cred)?;
         let changes = txn.into_changes();
         self.memory.apply(changes);

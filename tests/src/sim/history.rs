@@ -10,26 +10,102 @@ pub(in crate::sim) type NameId = u8;
 /// One call of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::sim) enum Act {
-    Create { dir: Ino, name: NameId, exclusive: bool },
-    Mkdir { dir: Ino, name: NameId },
-    Symlink { dir: Ino, name: NameId },
-    Link { ino: Ino, dir: Ino, name: NameId },
-    Unlink { dir: Ino, name: NameId },
-    Rmdir { dir: Ino, name: NameId },
-    Rename { dir: Ino, name: NameId, new_dir: Ino, new_name: NameId, how: RenameHow },
-    Lookup { dir: Ino, name: NameId },
-    List { dir: Ino },
-    Write { ino: Ino, at: Option<u64>, len: u64, id: WriteId },
-    Read { ino: Ino, offset: u64, len: u64 },
-    Truncate { ino: Ino, size: u64 },
-    Punch { ino: Ino, offset: u64, len: u64 },
-    Allocate { ino: Ino, offset: u64, len: u64 },
-    CopyWithin { ino: Ino, from: u64, to: u64, len: u64 },
-    SetXattr { ino: Ino, id: WriteId },
-    GetXattr { ino: Ino },
-    Stat { ino: Ino },
-    Open { ino: Ino },
+    Create {
+        dir: Ino,
+        name: NameId,
+        exclusive: bool,
+    },
+    Mkdir {
+        dir: Ino,
+        name: NameId,
+    },
+    Symlink {
+        dir: Ino,
+        name: NameId,
+    },
+    Link {
+        ino: Ino,
+        dir: Ino,
+        name: NameId,
+    },
+    Unlink {
+        dir: Ino,
+        name: NameId,
+    },
+    Rmdir {
+        dir: Ino,
+        name: NameId,
+    },
+    Rename {
+        dir: Ino,
+        name: NameId,
+        new_dir: Ino,
+        new_name: NameId,
+        how: RenameHow,
+    },
+    Lookup {
+        dir: Ino,
+        name: NameId,
+    },
+    List {
+        dir: Ino,
+    },
+    Write {
+        ino: Ino,
+        at: Option<u64>,
+        len: u64,
+        id: WriteId,
+    },
+    Read {
+        ino: Ino,
+        offset: u64,
+        len: u64,
+    },
+    Truncate {
+        ino: Ino,
+        size: u64,
+    },
+    Punch {
+        ino: Ino,
+        offset: u64,
+        len: u64,
+    },
+    Allocate {
+        ino: Ino,
+        offset: u64,
+        len: u64,
+    },
+    CopyWithin {
+        ino: Ino,
+        from: u64,
+        to: u64,
+        len: u64,
+    },
+    SetXattr {
+        ino: Ino,
+        id: WriteId,
+    },
+    GetXattr {
+        ino: Ino,
+    },
+    Stat {
+        ino: Ino,
+    },
+    Open {
+        ino: Ino,
+    },
     Release,
+    /// One of the byte ranges of the root that programs lock.
+    Lock {
+        range: u8,
+        exclusive: bool,
+        wait: bool,
+    },
+    Unlock {
+        range: u8,
+    },
+    /// The session ended, and with it the locks: when exactly, the programs do not know.
+    LocksLost,
 }
 
 /// What came of it.

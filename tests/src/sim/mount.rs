@@ -168,7 +168,8 @@ impl World {
                 let delay = self.rng.delay(50);
                 self.after(delay, Event::Groups(mount, life, call));
             }
-            Output::Fenced { lost } => {
+            Output::Fenced { lost, .. } => {
+                self.locks_lost(mount);
                 self.mounts[mount].fenced += 1;
                 self.mounts[mount].fenced_at = self.now;
                 self.stats.count("fenced");

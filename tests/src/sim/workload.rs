@@ -14,6 +14,8 @@ const NAMES: usize = 6;
 /// The name of the file that is only appended to.
 const LOG: NameId = 100;
 const OPEN_MAX: usize = 4;
+/// Ranges that are locked: more than one, so that processes wait for each other in circles.
+const LOCK_RANGES: u8 = 3;
 const KNOWN_MAX: usize = 8;
 /// Files stay below this.
 const SIZE_MAX: u64 = 300_000;
@@ -36,6 +38,8 @@ pub(super) struct Process {
     known: Vec<Ino>,
     dirs: Vec<Ino>,
     log: Option<Ino>,
+    /// Ranges of the root that it has locked.
+    locked: Vec<u8>,
     /// What it does before anything else.
     script: VecDeque<Act>,
     /// Walks the whole tree and reads everything it finds.
@@ -53,6 +57,7 @@ impl World {
             known: Vec::new(),
             dirs: vec![Ino::ROOT],
             log: None,
+            locked: Vec::new(),
             script: VecDeque::from([Act::Create { dir: Ino::ROOT, name: LOG, exclusive: false }]),
             audits: false,
             idle: false,
@@ -83,6 +88,9 @@ impl World {
     /// In the calm a process closes what it has open, and the auditor reads on.
     fn last_act(&mut self, mount: usize, at: usize) -> Option<(Act, Option<Held>)> {
         let process = &mut self.mounts[mount].processes[at];
+        if let Some(range) = process.locked.first() {
+            return Some((Act::Unlock { range: *range }, None));
+        }
         if let Some(held) = process.open.pop() {
             return Some((Act::Release, Some(held)));
         }
@@ -104,7 +112,10 @@ impl World {
         if process.open.len() > OPEN_MAX {
             return (Act::Release, Some(process.open.remove(0)));
         }
-        let choice = rng.range(0, 100);
+        if let Some(range) = process.locked.first().filter(|_| rng.one_in(4)) {
+            return (Act::Unlock { range: *range }, None);
+        }
+        let choice = rng.range(0, 110);
         match (choice, held, known, process.log) {
             (0..=9, _, _, _) => (Act::Create { dir, name, exclusive: rng.one_in(2) }, None),
             (10..=16, _, _, _) => (Act::Lookup { dir, name }, None),
@@ -128,6 +139,10 @@ impl World {
                 (Act::Release, Some(process.open.remove(at)))
             }
             (53..=64, _, _, Some(ino)) => (Act::Write { ino, at: None, len: rng.range(20, 120), id: rng.next() }, None),
+            (100.., _, _, _) => {
+                let range = rng.below(LOCK_RANGES as usize) as u8;
+                (Act::Lock { range, exclusive: rng.one_in(2), wait: !rng.one_in(4) }, None)
+            }
             (_, Some(held), _, _) => (file_act(rng, held.ino), Some(held)),
             _ => (Act::Create { dir, name, exclusive: false }, None),
         }
@@ -141,7 +156,7 @@ impl World {
             _ => Cred::ROOT,
         };
         let handle = held.map(|h| h.handle);
-        let call = call_of(&act, handle);
+        let call = call_of(&act, handle, self.mounts[mount].processes[at].client);
         self.stats.operations += 1;
         self.trace.line(self.now, || format!("mount {mount} process {at} calls {} {act:?}", id.0));
         let process = &mut self.mounts[mount].processes[at];
@@ -199,6 +214,9 @@ impl World {
             (Act::Mkdir { .. }, Saw::Object(ino)) => remember(&mut process.dirs, *ino),
             (Act::Lookup { .. }, Saw::Object(ino)) => remember(&mut process.known, *ino),
             (Act::List { .. }, Saw::Listing(_)) if process.audits => {}
+            (Act::Lock { range, .. }, Saw::Done) if !process.locked.contains(range) => process.locked.push(*range),
+            // What came of it is unknown: asked for again, in the calm.
+            (Act::Unlock { range }, Saw::Done) => process.locked.retain(|locked| locked != range),
             _ => {}
         }
         let Some(done) = done else {
@@ -223,6 +241,15 @@ impl World {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The session of a mount ended, with all locks.
+    pub(super) fn locks_lost(&mut self, mount: usize) {
+        for process in &mut self.mounts[mount].processes {
+            process.locked.clear();
+            let entry = self.history.begin(process.client, self.now, Act::LocksLost);
+            self.history.end(entry, self.now, Saw::Done);
         }
     }
 
@@ -309,6 +336,11 @@ fn name_id(name: &Name) -> NameId {
     }
 }
 
+fn bytes_of(range: u8) -> (u64, u64) {
+    let start = u64::from(range) * 10;
+    (start, start + 9)
+}
+
 fn xattr() -> XattrName {
     XattrName::new(b"user.sim").expect("short and plain")
 }
@@ -317,7 +349,7 @@ fn setattr(ino: Ino, size: u64) -> SetAttr {
     SetAttr { ino, mode: None, uid: None, gid: None, size: Some(size), atime: None, mtime: None, opened: true }
 }
 
-fn call_of(act: &Act, handle: Option<Handle>) -> Call {
+fn call_of(act: &Act, handle: Option<Handle>, client: u64) -> Call {
     let op = |op: Op| Call::Do(op);
     let ask = |query: Query| Call::Ask(query);
     let fallocate = |ino, offset, len, how, keep_size| op(Fallocate { ino, offset, len, how, keep_size }.into());
@@ -362,6 +394,15 @@ fn call_of(act: &Act, handle: Option<Handle>) -> Call {
         Act::Stat { ino } => ask(GetAttr { ino }.into()),
         Act::Open { ino } => Call::Open { ino, read: true, write: true, exec: false },
         Act::Release => Call::Release(handle.unwrap_or(Handle(0))),
+        Act::Lock { range, exclusive, wait } => {
+            let (start, end) = bytes_of(range);
+            Call::Lock { ino: Ino::ROOT, owner: client, pid: 1, start, end, exclusive, wait }
+        }
+        Act::Unlock { range } => {
+            let (start, end) = bytes_of(range);
+            Call::Unlock { ino: Ino::ROOT, owner: client, start, end }
+        }
+        Act::LocksLost => unreachable!("nothing that a program calls"),
     }
 }
 

@@ -307,5 +307,6 @@ fn weigh_to_mount(message: &ToMount) -> u64 {
         ToMount::Answer { id, .. } => 4 + (id << 4),
         ToMount::Again => 5,
         ToMount::WhoHolds { round, .. } => 6 + (round << 4),
+        ToMount::LocksMoved { ino } => 7 + (ino.0 << 4),
     }
 }

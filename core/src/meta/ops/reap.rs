@@ -1,3 +1,4 @@
+use crate::meta::locks::{self, FileLocks};
 use crate::meta::txn::damaged;
 use crate::meta::{Answer, Content, Key, Run, Step, Store, Txn, Value};
 use crate::meta::{access, content, xattr};
@@ -49,6 +50,7 @@ impl Reap {
         for (key, _) in xattr::all(txn, self.ino)? {
             txn.delete(key);
         }
+        locks::store(txn, self.ino, FileLocks::default())?;
         let mut volume = txn.volume()?;
         volume.inodes = volume.inodes.checked_sub(1).ok_or_else(damaged)?;
         txn.put(Key::Volume, Value::Volume(volume));

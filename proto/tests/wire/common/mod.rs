@@ -133,6 +133,8 @@ pub(crate) fn answer() -> impl Strategy<Value = Answer> {
             total,
             free
         })),
+        Just(Answer::Queued),
+        option::of(ops::file_lock()).prop_map(Answer::LockedBy),
     ]
 }
 
@@ -185,6 +187,7 @@ pub(crate) fn to_mount() -> impl Strategy<Value = ToMount> {
         (any::<u64>(), reply()).prop_map(|(id, reply)| ToMount::Answer { id, reply }),
         Just(ToMount::Again),
         (any::<u64>(), inos()).prop_map(|(round, inos)| ToMount::WhoHolds { round, inos }),
+        ino().prop_map(|ino| ToMount::LocksMoved { ino }),
     ]
 }
 

@@ -1,6 +1,7 @@
 use super::{blob, id, ino, kind, mode, name, nodes, slice_id, stamp};
+use baton_core::meta::locks::{FileLock, LockOwner};
 use baton_core::meta::{Op, Query, ops::*};
-use baton_core::types::{Cookie, Cred, XattrName};
+use baton_core::types::{Cookie, Cred, SessionId, XattrName};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -98,7 +99,30 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         1 => (ino(), xattr_name(), blob(0, 300), xattr)
             .prop_map(|(ino, name, value, how)| SetXattr { ino, name, value, how }.into()),
         1 => (ino(), xattr_name()).prop_map(|(ino, name)| RemoveXattr { ino, name }.into()),
+        2 => lock_op(),
     ]
+}
+
+fn lock_op() -> impl Strategy<Value = Op> {
+    let words = || any::<[u64; 3]>();
+    prop_oneof![
+        (ino(), words(), any::<u32>(), any::<bool>(), option::of(any::<u64>())).prop_map(
+            |(ino, [owner, start, end], pid, exclusive, ticket)| {
+                Lock { ino, owner, pid, start, end, exclusive, ticket }.into()
+            }
+        ),
+        (ino(), words()).prop_map(|(ino, [owner, start, end])| Unlock { ino, owner, start, end }.into()),
+        (ino(), words()).prop_map(|(ino, [owner, ticket, _])| CancelLock { ino, owner, ticket }.into()),
+    ]
+}
+
+fn lock_owner() -> impl Strategy<Value = LockOwner> {
+    (id(), any::<u64>()).prop_map(|(session, owner)| LockOwner { session: SessionId(session), owner })
+}
+
+pub(crate) fn file_lock() -> impl Strategy<Value = FileLock> {
+    (lock_owner(), any::<u32>(), any::<[u64; 2]>(), any::<bool>())
+        .prop_map(|(by, pid, [start, end], exclusive)| FileLock { by, pid, start, end, exclusive })
 }
 
 /// What only the cluster itself says.
@@ -138,5 +162,9 @@ pub(crate) fn query() -> impl Strategy<Value = Query> {
         (ino(), xattr_name()).prop_map(|(ino, name)| GetXattr { ino, name }.into()),
         ino().prop_map(|ino| ListXattr { ino }.into()),
         Just(GetStatFs {}.into()),
+        (ino(), file_lock()).prop_map(|(ino, lock)| {
+            GetLock { ino, by: lock.by, start: lock.start, end: lock.end, exclusive: lock.exclusive }.into()
+        }),
+        (ino(), lock_owner(), any::<u64>()).prop_map(|(ino, by, ticket)| AwaitsLock { ino, by, ticket }.into()),
     ]
 }

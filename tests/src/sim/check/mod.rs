@@ -3,6 +3,7 @@
 mod appends;
 mod files;
 mod linear;
+mod locks;
 mod names;
 mod nodes;
 mod versions;
@@ -16,6 +17,7 @@ use super::history::History;
 pub(super) fn history(history: &History, undecided: &mut u64) -> Result<(), String> {
     appends::check(history)?;
     versions::check(history)?;
+    locks::check(history)?;
     files::check(history, undecided)?;
     xattrs::check(history, undecided)?;
     names::check(history, undecided)

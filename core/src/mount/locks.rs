@@ -1,0 +1,121 @@
+//! The mount's side of file locks: who may hold some, who waits, and what is lost with a session.
+//!
+//! A lock that must be waited for is a ticket in the state. The node says when locks on the object passed on, and the mount
+//! asks whether its turn has come; it also asks now and then by itself, so a hint that got lost costs a moment, not a hang.
+//!
+//! When the session ends, so do its locks, and others may hold them now. What a program wrote under a lock that it lost must
+//! not reach the file any more: until every handle on such an object is closed, changes of its bytes fail with EIO.
+
+use super::flow::{Got, Want};
+use super::{Call, CallId, Done, Handle, MountMachine, Output};
+use crate::meta::Query;
+use crate::meta::ops::AwaitsLock;
+use crate::session::ToNode;
+use crate::types::{Cred, Errno, Ino};
+use std::collections::BTreeSet;
+
+/// Who waits asks this often.
+const ASK_US: u64 = 1_000_000;
+
+#[derive(Default)]
+pub(super) struct Locks {
+    /// Owners that may hold something: what else they close needs no command.
+    owners: BTreeSet<(Ino, u64)>,
+    /// Objects on which locks were lost.
+    lost: BTreeSet<Ino>,
+    last_ask: u64,
+}
+
+impl MountMachine {
+    /// What needs no node: giving back where nothing was taken, and relying on locks that are lost.
+    pub(super) fn settled_by_locks(&mut self, call: &Call) -> Option<Result<Done, Errno>> {
+        if let Some(ino) = call.relies_on_locks()
+            && self.locks.lost.contains(&ino)
+        {
+            return Some(Err(Errno::EIO));
+        }
+        match call {
+            Call::Lock { ino, owner, .. } => {
+                self.locks.owners.insert((*ino, *owner));
+                None
+            }
+            Call::Unlock { ino, owner, start: 0, end: u64::MAX } => {
+                (!self.locks.owners.remove(&(*ino, *owner))).then_some(Ok(Done::Nothing))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn released(&mut self, handle: Handle) {
+        if let Some(ino) = self.handles.remove(&handle)
+            && self.locks.lost.contains(&ino)
+            && !self.handles.values().any(|open| *open == ino)
+        {
+            self.locks.lost.remove(&ino);
+        }
+    }
+
+    /// The session is over: the objects on which something may have been held, as far as anybody has them open.
+    pub(super) fn lose_locks(&mut self) -> Vec<Ino> {
+        let open: BTreeSet<Ino> = self.handles.values().copied().collect();
+        let owners = std::mem::take(&mut self.locks.owners);
+        let lost: BTreeSet<Ino> = owners.into_iter().map(|(ino, _)| ino).filter(|ino| open.contains(ino)).collect();
+        self.locks.lost.extend(&lost);
+        lost.into_iter().collect()
+    }
+
+    /// Places in the queues are gone with the session: who waits queues again, unless its object's locks are lost.
+    pub(super) fn queue_for_locks_again(&mut self) {
+        for (id, _) in self.waiting_for_turns(None) {
+            self.asks.retain(|_, (call, _, _)| *call != id);
+            let lost = self.running.get(&id).and_then(|r| r.call.relies_on_locks());
+            if lost.is_some_and(|ino| self.locks.lost.contains(&ino)) {
+                self.finish(id, Err(Errno::EIO));
+            } else {
+                self.restart(id);
+            }
+        }
+    }
+
+    fn waiting_for_turns(&self, on: Option<Ino>) -> Vec<(CallId, AwaitsLock)> {
+        let turn = |want: &Option<Want>| match want {
+            Some(Want::Turn { ino, by, ticket }) => Some(AwaitsLock { ino: *ino, by: *by, ticket: *ticket }),
+            _ => None,
+        };
+        let waiting = self.running.iter().filter_map(|(id, r)| Some((*id, turn(&r.want)?)));
+        waiting.filter(|(_, turn)| on.is_none_or(|ino| ino == turn.ino)).collect()
+    }
+
+    /// Asks whether the turn of those who wait (on one object, or at all) has come.
+    pub(super) fn ask_for_turns(&mut self, on: Option<Ino>) {
+        for (id, turn) in self.waiting_for_turns(on) {
+            // An answer that is under way may be of before what is asked about.
+            self.asks.retain(|_, (call, _, _)| *call != id);
+            let ask = self.next_ask;
+            self.next_ask += 1;
+            self.note_sent();
+            let query = Query::from(turn);
+            self.asks.insert(ask, (id, Cred::ROOT, query.clone()));
+            if self.link.is_up() {
+                self.out.push(Output::Tell(ToNode::Ask { id: ask, cred: Cred::ROOT, query }));
+            }
+        }
+    }
+
+    pub(super) fn tick_locks(&mut self) {
+        if self.now >= self.locks.last_ask + ASK_US {
+            self.locks.last_ask = self.now;
+            self.ask_for_turns(None);
+        }
+    }
+
+    /// Only waiting ends: what was sent is carried out.
+    pub(super) fn interrupted(&mut self, id: CallId) {
+        let Some(running) = self.running.get_mut(&id) else { return };
+        if matches!(running.want, Some(Want::Turn { .. })) {
+            self.asks.retain(|_, (call, _, _)| *call != id);
+            running.known.push(Got::Interrupted);
+            self.run(id);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! `flock` and `fcntl` locks on two mounts of one cluster: they exclude, they wait, they end with their owner, and they live
+//! on when a node dies.
+
+use baton_tests::harness::{Cluster, Mount, Process, eventually, number_from_env, program, sh, sh_within, try_sh};
+use rustix::process::Signal;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(240);
+
+fn two(cluster: &Cluster) -> (Mount, Mount) {
+    let addresses: Vec<&str> = cluster.ids().into_iter().map(|id| cluster.address(id)).collect();
+    (Mount::start(&addresses.join(",")), Mount::start(&[addresses[1], addresses[2]].join(",")))
+}
+
+/// A program that holds an `flock` until it is killed.
+fn holder(file: &Path) -> Process {
+    let mut command = Command::new("flock");
+    // Not a child: who is killed is who holds it.
+    command.arg("-F").arg(file).args(["sh", "-c", "echo held; exec sleep 600"]);
+    let mut holder = Process::start("holder", command);
+    holder.wait_for_line("held", Duration::from_secs(30));
+    holder
+}
+
+fn is_free(file: &Path) -> bool {
+    let outcome = try_sh(Path::new("/"), &format!("flock -n {} true", file.display()));
+    assert!(matches!(outcome.code, Some(0 | 1)), "{outcome:?}");
+    outcome.is_ok()
+}
+
+#[test]
+fn a_counter_under_flock_is_exact_from_two_mounts() {
+    let cluster = Cluster::start();
+    let (a, b) = two(&cluster);
+    let times = number_from_env("BATON_LOCK_TIMES", 40);
+    let (one, other) = (a.dir().display(), b.dir().display());
+    let line = format!(
+        "echo 0 > {one}/count
+         for m in {one} {other} {one} {other}; do
+           (cd $m; for i in $(seq {times}); do flock lock -c 'read n < count; echo $((n + 1)) > count'; done) &
+         done; wait; cat {other}/count"
+    );
+    assert_eq!(sh_within(PATIENCE, Path::new("/"), &line).trim(), (4 * times).to_string());
+    cluster.assert_sound();
+}
+
+#[test]
+fn a_database_takes_transactions_from_two_mounts_at_once() {
+    if program("sqlite3").is_none() {
+        return;
+    }
+    let cluster = Cluster::start();
+    let (a, b) = two(&cluster);
+    let times = number_from_env("BATON_LOCK_TIMES", 40);
+    let write = |mount: &Mount, who: &str| {
+        format!(
+            "(cd {}; for i in $(seq {times}); do \
+               sqlite3 -cmd '.timeout 60000' db \"begin immediate; insert into t values ('{who}', $i); \
+               update c set n = n + 1; commit;\"; done)",
+            mount.dir().display()
+        )
+    };
+    let lines = format!(
+        "cd {}; sqlite3 db 'create table t (who text, i int); create table c (n int); insert into c values (0)'\n{} & {} & wait",
+        a.dir().display(),
+        write(&a, "a"),
+        write(&b, "b"),
+    );
+    sh_within(PATIENCE, Path::new("/"), &lines);
+    let all = sh(b.dir(), "sqlite3 db 'pragma integrity_check; select n from c; select count(*) from t'");
+    assert_eq!(all, format!("ok\n{0}\n{0}\n", 2 * times));
+}
+
+#[test]
+fn a_lock_ends_with_its_process_and_with_its_mount() {
+    let cluster = Cluster::start();
+    let (a, b) = two(&cluster);
+    sh(a.dir(), "touch f");
+    let (on_a, on_b) = (a.path("f"), b.path("f"));
+    let mut process = holder(&on_a);
+    assert!(!is_free(&on_b) && !is_free(&on_a));
+    process.kill();
+    eventually("the lock of a process that was killed", Duration::from_secs(5), || is_free(&on_b).then_some(()));
+    let _holder = holder(&on_a);
+    assert!(!is_free(&on_b));
+    let waiter = format!("timeout 60 flock {} echo mine", on_b.display());
+    a.kill();
+    assert_eq!(sh_within(PATIENCE, Path::new("/"), &waiter).trim(), "mine", "it passes on with the session's lease");
+}
+
+#[test]
+fn who_waits_for_a_lock_can_be_stopped() {
+    let cluster = Cluster::start();
+    let (a, b) = two(&cluster);
+    sh(a.dir(), "touch f");
+    let mut process = holder(&a.path("f"));
+    for signal in ["INT", "KILL"] {
+        let line = format!("timeout -s {signal} 1 flock f echo never");
+        let outcome = try_sh(b.dir(), &line);
+        assert!(!outcome.is_ok() && outcome.out.is_empty(), "{outcome:?}");
+    }
+    process.signal(Signal::TERM);
+    process.wait_for_end(Duration::from_secs(10));
+    // Nobody who gave up stands in the way.
+    eventually("a lock that nobody has", Duration::from_secs(10), || is_free(&b.path("f")).then_some(()));
+}
+
+#[test]
+fn locks_live_on_when_the_leader_dies() {
+    let mut cluster = Cluster::start();
+    let (a, b) = two(&cluster);
+    sh(a.dir(), "touch f");
+    let mut process = holder(&a.path("f"));
+    let leader = cluster.leader();
+    cluster.kill(leader);
+    assert!(!is_free(&b.path("f")), "the others know of it");
+    process.kill();
+    eventually("the lock", Duration::from_secs(20), || is_free(&b.path("f")).then_some(()));
+    cluster.restart(leader);
+    cluster.wait_caught_up(leader, Duration::from_secs(30));
+    cluster.assert_sound();
+}
