@@ -1,7 +1,9 @@
 //! `flock` and `fcntl` locks on two mounts of one cluster: they exclude, they wait, they end with their owner, and they live
 //! on when a node dies.
 
-use baton_tests::harness::{Cluster, Mount, Process, eventually, number_from_env, program, sh, sh_within, try_sh};
+use baton_tests::harness::{
+    Cluster, Mount, Process, eventually, folder, number_from_env, program, sh, sh_within, try_sh,
+};
 use rustix::process::Signal;
 use std::path::Path;
 use std::process::Command;
@@ -105,6 +107,33 @@ fn who_waits_for_a_lock_can_be_stopped() {
     process.wait_for_end(Duration::from_secs(10));
     // Nobody who gave up stands in the way.
     eventually("a lock that nobody has", Duration::from_secs(10), || is_free(&b.path("f")).then_some(()));
+}
+
+#[test]
+fn who_slept_through_the_loss_of_a_lock_does_not_write_under_it() {
+    let cluster = Cluster::start();
+    let (mut a, b) = two(&cluster);
+    sh(a.dir(), "touch f");
+    let go = folder("go").join("go");
+    let mut command = Command::new("sh");
+    let line = format!(
+        "exec 9<>{}; flock 9; echo held; while [ ! -e {} ]; do sleep 0.1; done; \
+         if echo late >&9; then echo wrote; else echo refused; fi",
+        a.path("f").display(),
+        go.display()
+    );
+    command.args(["-c", &line]);
+    let mut late = Process::start("late", command);
+    late.wait_for_line("held", Duration::from_secs(30));
+    a.process().signal(Signal::STOP);
+    sh_within(PATIENCE, b.dir(), "timeout 60 flock f -c 'echo theirs > f'");
+    a.process().signal(Signal::CONT);
+    std::fs::write(&go, "").unwrap();
+    late.wait_for_line("refused", Duration::from_secs(30));
+    assert_eq!(sh(b.dir(), "cat f"), "theirs\n");
+    // Closed and opened again, the file is as good as any.
+    late.wait_for_end(Duration::from_secs(10));
+    assert_eq!(sh(a.dir(), "flock f -c 'echo mine > f'; cat f"), "mine\n");
 }
 
 #[test]
