@@ -1,5 +1,5 @@
 use super::bulk_runtime;
-use super::mount::FUSE_THREADS;
+use super::mount::fuse_threads;
 use crate::failure::Failure;
 use crate::local_link::LocalLink;
 use crate::{names, signals};
@@ -167,6 +167,6 @@ fn mount(mountpoint: &Path, nodes: &[NodeHandle], bulk: &tokio::runtime::Runtime
     let client = Client::new(ClientOptions { client: names::client(mountpoint) });
     let link = LocalLink::start(&client, nodes.to_vec(), bulk.handle().clone());
     let calls = Arc::new(Calls(client.clone()));
-    let mounted = fuse::mount(calls, mountpoint, &MountOptions::default(), FUSE_THREADS)?;
+    let mounted = fuse::mount(calls, mountpoint, &MountOptions::default(), fuse_threads())?;
     Ok(Mount { mounted: Arc::new(mounted), client, _link: link })
 }
