@@ -9,7 +9,7 @@ mod names;
 mod signals;
 
 use clap::{Parser, Subcommand};
-use commands::{fsck, mount, node, status, up};
+use commands::{fsck, lock, mount, node, status, up};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -42,6 +42,7 @@ enum Command {
     Mount(mount::Mount),
     Status(status::Status),
     Fsck(fsck::Fsck),
+    Lock(lock::Lock),
 }
 
 /// The whole program.
@@ -55,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Mount(mount) => mount.run(),
         Command::Status(status) => status.run(),
         Command::Fsck(fsck) => fsck.run(),
+        Command::Lock(lock) => lock.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,7 +2,7 @@
 //! on when a node dies.
 
 use baton_tests::harness::{
-    Cluster, Mount, Process, eventually, folder, number_from_env, program, sh, sh_within, try_sh,
+    Cluster, Mount, Process, baton, eventually, folder, number_from_env, program, sh, sh_within, try_sh,
 };
 use rustix::process::Signal;
 use std::path::Path;
@@ -90,6 +90,33 @@ fn a_lock_ends_with_its_process_and_with_its_mount() {
     let waiter = format!("timeout 60 flock {} echo mine", on_b.display());
     a.kill();
     assert_eq!(sh_within(PATIENCE, Path::new("/"), &waiter).trim(), "mine", "it passes on with the session's lease");
+}
+
+#[test]
+fn who_holds_and_who_waits_is_shown_in_order() {
+    let cluster = Cluster::start();
+    let (a, b) = two(&cluster);
+    sh(a.dir(), "touch f");
+    let _holder = holder(&a.path("f"));
+    let mut waiters = Vec::new();
+    for mount in [&b, &a] {
+        let mut command = Command::new("flock");
+        command.arg("-s").arg(mount.path("f")).arg("true");
+        waiters.push(Process::start("waiter", command));
+        let shown = || {
+            let output = baton().args(["lock", "ls", &cluster.addresses(), "--json"]).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+            let locks = found["locks"].as_array().unwrap().clone();
+            (locks.len() == 1 + waiters.len()).then_some(locks)
+        };
+        let locks = eventually("the locks", Duration::from_secs(10), shown);
+        let first = (&locks[0]["exclusive"], &locks[0]["waiting"]);
+        assert_eq!(first, (&true.into(), &false.into()), "{locks:?}");
+        assert!(locks[1..].iter().all(|lock| lock["waiting"] == true && lock["exclusive"] == false), "{locks:?}");
+        let of_b = locks[1]["mount"].as_str().unwrap();
+        assert!(of_b.ends_with(b.dir().to_str().unwrap()), "the first who waits stays the first: {locks:?}");
+    }
 }
 
 #[test]

@@ -1,4 +1,5 @@
 pub(crate) mod fsck;
+pub(crate) mod lock;
 pub(crate) mod mount;
 pub(crate) mod node;
 pub(crate) mod status;

@@ -1,7 +1,7 @@
 use crate::handle::NodeHandle;
-use baton_core::meta::{Stop, check};
+use baton_core::meta::{Fault, Key, Stop, Store, Value, check};
 use baton_core::node::{PeerStatus, Status as NodeStatus};
-use baton_core::types::NodeId;
+use baton_core::types::{Ino, NodeId};
 use baton_proto::v1::{self, admin_server::Admin};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -51,6 +51,40 @@ impl Admin for AdminService {
             slice_bytes: slices.bytes,
         }))
     }
+
+    async fn locks(&self, _: Request<v1::LocksRequest>) -> Result<Response<v1::LocksReply>, Status> {
+        let node = self.node.clone();
+        let listed = tokio::task::spawn_blocking(move || node.reader().with_state(list_locks)).await;
+        let listed = listed.map_err(|e| Status::internal(e.to_string()))?;
+        listed.map(Response::new).map_err(|_| Status::data_loss("the state cannot be read"))
+    }
+}
+
+/// Rows in one answer.
+const LOCKS_LISTED: usize = 10_000;
+
+fn list_locks(state: &dyn Store) -> Result<v1::LocksReply, Fault> {
+    let mut reply = v1::LocksReply::default();
+    let found = state.range(&Key::Locks(Ino(0)), &Key::Locks(Ino(u64::MAX)), LOCKS_LISTED)?;
+    for (key, value) in found {
+        let (Key::Locks(ino), Value::Locks(locks)) = (key, value) else { continue };
+        let held = locks.held.iter().map(|lock| (lock, false));
+        for (lock, waiting) in held.chain(locks.waiting.iter().map(|w| (&w.lock, true))) {
+            if reply.locks.len() == LOCKS_LISTED {
+                reply.more = true;
+                return Ok(reply);
+            }
+            let session = lock.by.session;
+            let client = match state.get(&Key::Session(session))? {
+                Some(Value::Session(session)) => session.client,
+                _ => String::new(),
+            };
+            let (pid, start, end, exclusive) = (lock.pid, lock.start, lock.end, lock.exclusive);
+            let row = v1::LockRow { ino: ino.0, session: session.0, client, pid, start, end, exclusive, waiting };
+            reply.locks.push(row);
+        }
+    }
+    Ok(reply)
 }
 
 impl AdminService {
