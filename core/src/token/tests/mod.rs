@@ -1,0 +1,7 @@
+//! Trees of vertices in one thread: explored exhaustively, driven at random, and told as conversations.
+
+mod explore;
+mod planted;
+mod world;
+
+pub(super) use planted::Planted;
