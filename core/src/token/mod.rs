@@ -23,13 +23,15 @@
 //!    answer.
 //! 2. The head wants to share, and there is a true copy here that the owner does not use exclusively: serve it, go on with
 //!    the next.
-//! 3. The token is not here: ask the holder's side, if it was not asked for as much already, and wait.
+//! 3. The token is not here: ask the holder's side, if it was not asked for as much already, and wait. If the head wants to
+//!    share and somebody behind it wants more, ask for both: each takes its place in the holder's queue as early as it can.
 //! 4. The owner has the object exclusively and the head wants to share: the owner is told to come down to sharing.
 //! 5. The head wants it exclusively: the owner ends its use, copies are recalled from every edge but the head's, then the
 //!    token goes to the head. What is still queued asks there, by rule 3.
 //!
 //! Only a head is ever served. So once somebody waits for exclusive use no new copy is given out (others call it freezing),
-//! no one overtakes, and nobody starves. Two who share and both want to change are no deadlock: waiting is not using, so the
+//! no one overtakes, and nobody starves: once a want has been heard all the way to the token, everybody else is granted at
+//! most one shared and one exclusive want before it, so fewer than 2N grants pass it. Two who share and both want to change are no deadlock: waiting is not using, so the
 //! copy of the one that comes second is recalled like any other.
 //!
 //! **Use and hold.** `want` begins a use, now or when it is granted; `done` ends it. What was granted stays *held* after the

@@ -40,6 +40,12 @@ impl<E: Copy + Ord> Record<E> {
     fn serve_shared(&mut self, head: Waiting<E>, object: Ino, out: &mut Outbox<E>) -> bool {
         if let (Place::Beyond(holder), false) = (self.holder, self.copy) {
             self.ask(holder, Mode::Shared, object, out);
+            // The one behind takes its place in the holder's queue now. If it asked only when its turn has come here, all
+            // that wanted meanwhile elsewhere would pass it.
+            let behind = self.queue.iter().any(|waiting| waiting.mode == Mode::Exclusive);
+            if behind && !planted!(out, AsksForTheHeadAlone) {
+                self.ask(holder, Mode::Exclusive, object, out);
+            }
             return false;
         }
         if head.who != Place::Here && self.held == Some(Mode::Exclusive) {

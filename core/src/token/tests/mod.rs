@@ -2,6 +2,7 @@
 
 mod explore;
 mod planted;
+mod properties;
 mod world;
 
 pub(super) use planted::Planted;

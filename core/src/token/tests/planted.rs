@@ -14,6 +14,9 @@ pub(in crate::token) enum Planted {
     ForgetsACopy,
     /// A token that was beyond a lost edge is not taken back.
     LeavesTheTokenLost,
+    /// The exclusive want behind a shared one is asked for when its turn has come. Safe and without deadlock, but not fair
+    /// enough: found by how many pass.
+    AsksForTheHeadAlone,
 }
 
 #[test]
