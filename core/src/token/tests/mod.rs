@@ -3,6 +3,8 @@
 mod explore;
 mod planted;
 mod properties;
+mod talks;
+mod vertex;
 mod world;
 
 pub(super) use planted::Planted;

@@ -162,10 +162,10 @@ impl World {
             self.wires.remove(&(from, to));
         }
         let mut line = self.line(to);
-        if let Say::Want(mode) = message.say {
-            if self.at(to).holder(OBJECT) != Some(from) {
-                line.push((Place::Beyond(from), mode));
-            }
+        if let Say::Want(mode) = message.say
+            && self.at(to).holder(OBJECT) != Some(from)
+        {
+            line.push((Place::Beyond(from), mode));
         }
         let refused = |e: Refusal| format!("{to} refuses {message:?} from {from}: {e}");
         self.at(to).receive(from, message).map_err(refused)?;
@@ -330,15 +330,12 @@ impl World {
             if self.owner(v).waiting != [0, 0] {
                 return Err(format!("{v} waits for ever"));
             }
-            if let Some(r) = self.record(v) {
-                if !(r.queue.is_empty()
-                    && r.recalling.is_empty()
-                    && r.asked.is_none()
-                    && r.revoking.is_none()
-                    && !r.owes)
-                {
-                    return Err(format!("{v} is not at rest: {r:?}"));
-                }
+            let at_rest = self.record(v).is_none_or(|r| {
+                let nothing_due = r.recalling.is_empty() && r.revoking.is_none() && !r.owes;
+                r.queue.is_empty() && r.asked.is_none() && nothing_due
+            });
+            if !at_rest {
+                return Err(format!("{v} is not at rest: {:?}", self.record(v)));
             }
         }
         Ok(())
