@@ -42,8 +42,8 @@
 //! likes. An owner must be able to end every use without having another want for the same object granted.
 //!
 //! **Numbers.** Grants carry a serial, which is how a grant that comes twice or late is known, and a stamp, the Raft index at
-//! which the object was as the grant says. Vertices that let go hand both on towards the holder; the root keeps the largest
-//! of all objects it has forgotten. So they never go back, though records come and go.
+//! which the object was as the grant says. A vertex that lets go hands on what the holder's side cannot know; the root
+//! keeps the largest of all objects it has forgotten. So they never go back, though records come and go.
 //!
 //! **Loss.** Only the loss of a leaf is decided here, after its lease: [`Vertex::edge_lost`]. Where an inner vertex is lost
 //! the next view begins with new vertices.

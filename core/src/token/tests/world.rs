@@ -51,6 +51,8 @@ pub(super) struct World {
     pub(super) heard: Vec<Heard>,
     /// Grows with each change that an owner makes under an exclusive use: what a stamp must have reached.
     pub(super) index: u64,
+    /// The serial of the last token that went anywhere.
+    last_token: u64,
 }
 
 type Line = Vec<(Place<u8>, Mode)>;
@@ -66,7 +68,7 @@ impl World {
             vertices[parents[v] as usize].as_mut().unwrap().edge_added(v as u8);
         }
         let owners = vec![Owner::default(); count];
-        World { vertices, owners, parents, wires: BTreeMap::new(), heard: Vec::new(), index: 0 }
+        World { vertices, owners, parents, wires: BTreeMap::new(), heard: Vec::new(), index: 0, last_token: 0 }
     }
 
     pub(super) fn vertex(&self, v: u8) -> Option<&Vertex<u8>> {
@@ -210,6 +212,11 @@ impl World {
             match output {
                 Output::Send { edge, messages } => {
                     for message in &messages {
+                        if let Say::Token(grant) = message.say
+                            && std::mem::replace(&mut self.last_token, grant.serial) >= grant.serial
+                        {
+                            return Err(format!("{v}: the token's serial goes back to {}", grant.serial));
+                        }
                         match message.say {
                             Say::Copy(_) => served.insert((Place::Beyond(edge), Mode::Shared)),
                             Say::Token(_) => served.insert((Place::Beyond(edge), Mode::Exclusive)),
