@@ -16,4 +16,5 @@ pub mod meta;
 pub mod mount;
 pub mod node;
 pub mod session;
+pub mod token;
 pub mod types;

@@ -87,7 +87,7 @@ fn the_core_touches_no_clock_disk_socket_thread_or_chance() {
     }
 }
 
-/// `types` knows nobody, `meta` and `session` know `types` (and a session keeps meta's replies), `node` and `mount` know all
+/// `types` knows nobody, `token` knows `types` alone, `meta` and `session` know `types` (and a session keeps meta's replies), `node` and `mount` know all
 /// of these and not each other.
 #[test]
 fn the_cores_folders_know_only_those_before_them() {
@@ -95,6 +95,7 @@ fn the_cores_folders_know_only_those_before_them() {
         ("types", vec!["types", "limits"]),
         ("meta", vec!["meta", "types", "limits", "session"]),
         ("session", vec!["session", "meta", "types", "limits"]),
+        ("token", vec!["token", "types"]),
         ("node", vec!["node", "session", "meta", "types", "limits"]),
         ("mount", vec!["mount", "session", "meta", "types", "limits"]),
     ]);
