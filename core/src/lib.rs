@@ -5,11 +5,12 @@
 //! in one thread from one seed.
 //!
 //! ```text
-//!   types  <-  meta, session   <-  node, mount
+//!   types  <-  meta, session, token   <-  node, mount
 //! ```
 //!
 //! `meta` is the one implementation of POSIX, `session` makes a mount's commands happen exactly once, `node` puts both
-//! behind Raft, `mount` is what a mount asks of a node.
+//! behind Raft, `mount` is what a mount asks of a node. `token` decides who may change an object and whose copy of it is true;
+//! nothing uses it yet.
 
 pub mod limits;
 pub mod meta;

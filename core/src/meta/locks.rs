@@ -283,10 +283,8 @@ mod tests {
             steps in proptest::collection::vec((0..4u64, 0..12u64, 0..12u64, 0..5u8), 1..80),
         ) {
             let mut locks = FileLocks::default();
-            let mut ticket = 0;
-            for (owner, a, b, what) in steps {
+            for (ticket, (owner, a, b, what)) in (1..).zip(steps) {
                 let wanted = lock(owner, a.min(b), a.max(b), what % 2 == 0);
-                ticket += 1;
                 match what {
                     0 | 1 if locks.must_wait(&wanted, locks.waiting.len()) => {
                         locks.waiting.push(WaitingLock { lock: wanted, ticket });

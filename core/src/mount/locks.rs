@@ -6,7 +6,7 @@
 //! When the session ends, so do its locks, and others may hold them now. What a program wrote under a lock that it lost must
 //! not reach the file any more: until every handle on such an object is closed, changes of its bytes fail with EIO.
 
-use super::flow::{Got, Want};
+use super::flow::{Got, Running, Want};
 use super::{Call, CallId, Done, Handle, MountMachine, Output};
 use crate::meta::Query;
 use crate::meta::ops::AwaitsLock;
@@ -24,6 +24,15 @@ pub(super) struct Locks {
     /// Objects on which locks were lost.
     lost: BTreeSet<Ino>,
     last_ask: u64,
+    own_calls: u64,
+}
+
+/// The mount's own calls are numbered from here; programs' never get that far.
+const OWN_CALLS: u64 = 1 << 62;
+
+/// Whether somebody waits for its outcome.
+pub(super) fn is_a_programs(id: CallId) -> bool {
+    id.0 < OWN_CALLS
 }
 
 impl MountMachine {
@@ -46,13 +55,28 @@ impl MountMachine {
         }
     }
 
+    /// With the last handle on an object ends whatever is held on it: the kernel does not say so of every kind of lock (it is
+    /// silent about those of an open file description that `fcntl` took).
     pub(super) fn released(&mut self, handle: Handle) {
-        if let Some(ino) = self.handles.remove(&handle)
-            && self.locks.lost.contains(&ino)
-            && !self.handles.values().any(|open| *open == ino)
-        {
-            self.locks.lost.remove(&ino);
+        let Some(ino) = self.handles.remove(&handle) else { return };
+        let (touched, lost) = (self.locks.owners.iter().any(|(on, _)| *on == ino), self.locks.lost.contains(&ino));
+        if (!touched && !lost) || self.handles.values().any(|open| *open == ino) {
+            return;
         }
+        self.locks.lost.remove(&ino);
+        let owners: Vec<u64> = self.locks.owners.iter().filter(|(on, _)| *on == ino).map(|(_, owner)| *owner).collect();
+        for owner in owners {
+            self.locks.owners.remove(&(ino, owner));
+            self.begin_own(Call::Unlock { ino, owner, start: 0, end: u64::MAX });
+        }
+    }
+
+    /// A call that no program made and nobody waits for.
+    fn begin_own(&mut self, call: Call) {
+        let id = CallId(OWN_CALLS + self.locks.own_calls);
+        self.locks.own_calls += 1;
+        self.running.insert(id, Running::new(Cred::ROOT, call));
+        self.run(id);
     }
 
     /// The session is over: the objects on which something may have been held, as far as anybody has them open.

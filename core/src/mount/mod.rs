@@ -241,7 +241,9 @@ impl MountMachine {
                 Done::Opened { handle, attr }
             }
         });
-        self.out.push(Output::Respond { call: id, outcome });
+        if locks::is_a_programs(id) {
+            self.out.push(Output::Respond { call: id, outcome });
+        }
         self.answer_who_holds();
     }
 

@@ -326,3 +326,82 @@ fn a_mount_without_a_node_waits_and_then_asks() {
     );
     assert!(told.iter().any(|m| matches!(m, ToNode::Commands(c) if c[0].number == 1 && c[0].session == SessionId(3))));
 }
+
+fn lock(owner: u64, wait: bool) -> Call {
+    Call::Lock { ino: Ino(5), owner, pid: 1, start: 0, end: 9, exclusive: true, wait }
+}
+
+#[test]
+fn a_lock_that_is_waited_for_comes_or_the_waiting_is_ended() {
+    let mut s = Script::connected();
+    let (first, second) = (s.call(lock(1, true)), s.call(lock(2, true)));
+    let queued = |number| (number, Reply::Done(Answer::Queued));
+    s.says(ToMount::Replies(vec![queued(1), queued(2)]));
+    s.out.clear();
+    s.says(ToMount::LocksMoved { ino: Ino(6) });
+    assert_eq!(s.told(), [], "another object");
+    s.says(ToMount::LocksMoved { ino: Ino(5) });
+    let asks = |told: Vec<ToNode>| {
+        let id = |m| if let ToNode::Ask { id, .. } = m { Some(id) } else { None };
+        told.into_iter().filter_map(id).collect::<Vec<u64>>()
+    };
+    let ids = asks(s.told());
+    s.says(ToMount::Answer { id: ids[0], reply: Reply::Done(Answer::Done) });
+    s.says(ToMount::Answer { id: ids[1], reply: Reply::Done(Answer::Queued) });
+    assert_eq!(s.outcomes(), [(first, Ok(Done::Nothing))]);
+    // A hint may get lost: it asks by itself, and the answer that is late by then is nobody's.
+    s.wait(1_100_000);
+    let late = asks(s.told());
+    s.give(Input::Interrupt { call: second });
+    assert_eq!(s.numbers(), [(3, 2)], "withdrawn");
+    s.says(ToMount::Answer { id: late[0], reply: Reply::Done(Answer::Done) });
+    assert_eq!(s.outcomes(), []);
+    s.says(ToMount::Replies(vec![queued(3)]));
+    assert_eq!(s.outcomes(), [(second, Err(Errno::EINTR))]);
+}
+
+#[test]
+fn a_lost_session_takes_its_locks_along_until_their_files_are_closed() {
+    let mut s = Script::connected();
+    s.call(Call::Open { ino: Ino(5), read: true, write: true, exec: false });
+    let ToNode::Ask { id, .. } = s.told().remove(0) else { panic!() };
+    s.says(ToMount::Answer { id, reply: Reply::Done(Answer::Attr(attr(5))) });
+    let Some((_, Ok(Done::Opened { handle, .. }))) = s.outcomes().pop() else { panic!() };
+    s.call(lock(1, false));
+    s.done(1);
+    let waiting = s.call(lock(2, true));
+    s.says(ToMount::Replies(vec![(2, Reply::Done(Answer::Queued))]));
+    s.out.clear();
+    s.says(ToMount::Gone);
+    let fenced = |o: &Output| matches!(o, Output::Fenced { unlocked, .. } if *unlocked == [Ino(5)]);
+    assert!(s.out.iter().any(fenced));
+    assert_eq!(s.outcomes(), [(waiting, Err(Errno::EIO))]);
+    s.welcome(2);
+    let data = Bytes::from_static(b"late");
+    let write = Call::Write { ino: Ino(5), at: WriteAt::Offset(0), data, kill_suid: false };
+    let refused = s.call(write.clone());
+    assert_eq!(s.outcomes(), [(refused, Err(Errno::EIO))]);
+    s.call(Call::Release(handle));
+    s.out.clear();
+    s.call(write);
+    assert_eq!(s.numbers(), [(1, 0)], "closed, it is a file like any other");
+}
+
+#[test]
+fn the_last_close_of_a_file_ends_what_nobody_said_had_ended() {
+    let mut s = Script::connected();
+    s.call(Call::Open { ino: Ino(5), read: true, write: true, exec: false });
+    let ToNode::Ask { id, .. } = s.told().remove(0) else { panic!() };
+    s.says(ToMount::Answer { id, reply: Reply::Done(Answer::Attr(attr(5))) });
+    let Some((_, Ok(Done::Opened { handle, .. }))) = s.outcomes().pop() else { panic!() };
+    s.call(lock(1, false));
+    s.done(1);
+    let unlock = Call::Unlock { ino: Ino(5), owner: 2, start: 0, end: u64::MAX };
+    s.out.clear();
+    s.call(unlock);
+    assert_eq!(s.numbers(), [], "an owner that took nothing has nothing to give back");
+    s.call(Call::Release(handle));
+    assert_eq!(s.numbers(), [(2, 1)]);
+    s.done(2);
+    assert_eq!(s.outcomes(), [], "nobody waits for it");
+}
