@@ -117,7 +117,9 @@ impl NodeMachine {
             self.raw.on_persist_ready(reached);
             self.tell_applied();
         }
-        if let Some(index) = snapshot {
+        if let Some(index) = snapshot
+            && index > self.raw.raft.raft_log.applied
+        {
             // Raft counts it as applied only when told so, and would look for the entries before it.
             self.raw.advance_apply_to(index);
         }
