@@ -69,3 +69,8 @@ fn a_change_that_one_node_lost_is_seen() {
 fn an_open_file_that_a_mount_forgot_is_seen() {
     is_seen(Planted::ForgottenOpen, 20);
 }
+
+#[test]
+fn a_lock_that_is_held_before_its_turn_is_seen() {
+    is_seen(Planted::LockBeforeItsTurn, 20);
+}

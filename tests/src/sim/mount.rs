@@ -6,11 +6,11 @@ use super::network::Place;
 use super::planted::Planted;
 use super::workload::Process;
 use super::world::{Event, Life, World};
-use baton_core::meta::Op;
 use baton_core::meta::ops::WriteAt;
+use baton_core::meta::{Answer, Op};
 use baton_core::mount::{CallId, Config, Input, MountMachine, Output, SliceFault};
 use baton_core::node;
-use baton_core::session::{Command, ToMount, ToNode};
+use baton_core::session::{Command, Reply, ToMount, ToNode};
 use baton_core::types::{NodeId, SessionId, SliceId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -291,6 +291,13 @@ impl World {
         self.mounts[mount].heard = self.now;
         let message = match (self.plan.planted, message) {
             (Some(Planted::CommandTwice), message) => self.hear_twice(mount, message),
+            (Some(Planted::LockBeforeItsTurn), ToMount::Replies(replies)) => {
+                let early = |reply| match reply {
+                    Reply::Done(Answer::Queued) => Reply::Done(Answer::Done),
+                    reply => reply,
+                };
+                ToMount::Replies(replies.into_iter().map(|(number, reply)| (number, early(reply))).collect())
+            }
             (Some(Planted::ForgottenOpen), ToMount::WhoHolds { round, .. }) => {
                 return self.send_to_node(mount, ToNode::Holds { round, inos: Vec::new() });
             }

@@ -18,10 +18,12 @@ pub enum Planted {
     LostChange,
     /// A mount's answer to "who holds" leaves out what it has open.
     ForgottenOpen,
+    /// A mount takes a lock for its own while it is only waited for.
+    LockBeforeItsTurn,
 }
 
 impl Planted {
-    pub const ALL: [Planted; 7] = [
+    pub const ALL: [Planted; 8] = [
         Planted::EarlyPersisted,
         Planted::StaleReader,
         Planted::SliceNotStored,
@@ -29,6 +31,7 @@ impl Planted {
         Planted::WipedMember,
         Planted::LostChange,
         Planted::ForgottenOpen,
+        Planted::LockBeforeItsTurn,
     ];
 
     pub fn name(self) -> &'static str {
@@ -40,6 +43,7 @@ impl Planted {
             Planted::WipedMember => "wiped-member",
             Planted::LostChange => "lost-change",
             Planted::ForgottenOpen => "forgotten-open",
+            Planted::LockBeforeItsTurn => "lock-before-its-turn",
         }
     }
 
