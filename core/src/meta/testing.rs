@@ -48,8 +48,13 @@ impl World {
         self.now.secs += 1;
         let mut txn = Txn::new(&self.store, self.now);
         txn.session = self.session;
-        let answer = op.into().run(&mut txn, cred)?;
+        let op = op.into();
+        let answer = op.run(&mut txn, cred)?;
         let changes = txn.into_changes();
+        let said = op.touches(&self.store).unwrap();
+        for object in super::changed(&self.store, &changes).unwrap() {
+            assert!(said.contains(&object), "{op:?} changed {object:?} and had not said so");
+        }
         self.store.apply(changes);
         self.check();
         Ok(answer)

@@ -5,6 +5,7 @@ mod cred;
 mod errno;
 mod ids;
 mod name;
+mod object;
 mod stamp;
 
 pub use attr::{Attr, Kind};
@@ -12,4 +13,5 @@ pub use cred::{Cred, Owner};
 pub use errno::Errno;
 pub use ids::{ClusterId, Cookie, Ino, NodeId, SessionId, SliceId, Version};
 pub use name::{BadName, Name, XattrName};
+pub use object::Object;
 pub use stamp::Stamp;
