@@ -4,11 +4,12 @@
 //! answered on the thread that asked, because waking another one costs more than most operations. What must keep its order
 //! (commands) leaves under the mutex, everything else after it.
 
-use crate::fuse::{Caller, OnDone, Who, groups_of, is_signalled};
+use crate::fuse::{Caller, Kept, Kernel, OnDone, Who, groups_of, is_signalled};
 use crate::link::{Link, OnParts, OnPlaced};
-use baton_core::mount::{Call, CallId, Config, Done, Input, MountMachine, Output, SliceFault};
+use baton_core::mount::{Call, CallId, Config, Done, Input, MountMachine, Output, SliceFault, Valid};
 use baton_core::session::{ToMount, ToNode};
 use baton_core::types::{Errno, SessionId};
+use fuser::Notifier;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 use tracing::Span;
 
 const TICK: Duration = Duration::from_millis(100);
+/// While the kernel's time with something that was asked back runs out.
+const SHORT_TICK: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
@@ -43,6 +46,8 @@ pub struct Client {
     ready: (Mutex<bool>, Condvar),
     /// The session was ended by this side: that it is gone is no news.
     leaving: AtomicBool,
+    /// Where the kernel is told to forget; without a kernel there is nothing to forget.
+    kernel: OnceLock<Kernel>,
 }
 
 impl Client {
@@ -57,6 +62,7 @@ impl Client {
             started: Instant::now(),
             ready: (Mutex::new(false), Condvar::new()),
             leaving: AtomicBool::new(false),
+            kernel: OnceLock::new(),
         });
         tick(Arc::downgrade(&client));
         client
@@ -67,6 +73,27 @@ impl Client {
         if self.link.set(link).is_err() {
             tracing::error!("a client was given a second link; the first one stays");
         }
+    }
+
+    /// Once, as soon as there is a mount: where its kernel is told to forget what others are about to change.
+    fn set_notifier(self: &Arc<Self>, notifier: Notifier) -> std::io::Result<()> {
+        let client = Arc::downgrade(self);
+        let forgot = move |object| {
+            if let Some(client) = client.upgrade() {
+                client.drive(Input::Forgot(object));
+            }
+        };
+        let _already = self.kernel.set(Kernel::start(notifier, forgot)?);
+        Ok(())
+    }
+
+    /// The same moments on the clock of this process.
+    fn kept(&self, valid: Valid) -> Kept {
+        if self.kernel.get().is_none() {
+            return Kept::default();
+        }
+        let moment = |micros| (micros > 0).then(|| self.started + Duration::from_micros(micros));
+        Kept { entry: moment(valid.entry), attr: moment(valid.attr) }
     }
 
     /// Waits until a node has answered.
@@ -112,7 +139,7 @@ impl Client {
         self.begin(
             who,
             call,
-            Box::new(move |outcome| {
+            Box::new(move |outcome, _kept| {
                 let _gone = tell.send(outcome);
             }),
         );
@@ -129,7 +156,7 @@ impl Client {
                 let was_ready = machine.is_ready();
                 for output in machine.step(self.now(), input) {
                     match output {
-                        Output::Tell(ToNode::Ask { .. }) => outputs.push(output),
+                        Output::Tell(ToNode::Ask { keep: false, .. }) => outputs.push(output),
                         Output::Tell(message) => self.tell(message),
                         output => outputs.push(output),
                     }
@@ -161,7 +188,7 @@ impl Client {
 
     fn carry_out(self: &Arc<Self>, output: Output, inputs: &mut VecDeque<Input>) {
         match output {
-            Output::Respond { call, outcome } => {
+            Output::Respond { call, outcome, valid } => {
                 let waiting = self.calls.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&call);
                 if let Some(Waiting { done, span, began, .. }) = waiting {
                     let micros = began.elapsed().as_micros() as u64;
@@ -169,16 +196,22 @@ impl Client {
                         Ok(_) => tracing::debug!(micros, "done"),
                         Err(errno) => tracing::debug!(micros, ?errno, "failed"),
                     });
-                    done(outcome);
+                    done(outcome, self.kept(valid));
                 }
             }
-            Output::Tell(ToNode::Ask { id, cred, query }) => {
+            Output::Tell(ToNode::Ask { id, cred, query, keep: false }) => {
                 match self.link.get().and_then(|link| link.ask_now(&cred, &query)) {
-                    Some(reply) => inputs.push_back(Input::Node(ToMount::Answer { id, reply })),
-                    None => self.tell(ToNode::Ask { id, cred, query }),
+                    Some(reply) => {
+                        inputs.push_back(Input::Node(ToMount::Answer { id, reply, facts: Vec::new() }));
+                    }
+                    None => self.tell(ToNode::Ask { id, cred, query, keep: false }),
                 }
             }
             Output::Tell(message) => self.tell(message),
+            Output::Forget(object) => match self.kernel.get() {
+                Some(kernel) => kernel.forget(object),
+                None => inputs.push_back(Input::Forgot(object)),
+            },
             Output::Put { call, id, data } => {
                 let client = self.clone();
                 let done: OnPlaced = Box::new(move |outcome| client.drive(Input::Put { call, id, outcome }));
@@ -239,6 +272,10 @@ impl Caller for Calls {
     fn call(&self, who: Who, call: Call, done: OnDone) {
         self.0.begin(who, call, done);
     }
+
+    fn mounted(&self, notifier: Notifier) -> std::io::Result<()> {
+        self.0.set_notifier(notifier)
+    }
 }
 
 /// Says every now and then that time has passed, for as long as anybody has the client.
@@ -247,8 +284,9 @@ fn tick(client: Weak<Client>) {
         while let Some(client) = client.upgrade() {
             client.drive(Input::Tick);
             client.interrupt_who_is_signalled();
+            let next = if client.lock().is_waiting_for_kernel() { SHORT_TICK } else { TICK };
             drop(client);
-            std::thread::sleep(TICK);
+            std::thread::sleep(next);
         }
     };
     if let Err(error) = std::thread::Builder::new().name("baton-tick".into()).spawn(ticking) {

@@ -21,6 +21,8 @@ pub enum Why {
     TooMuch { got: u64, max: u64 },
     #[error("is {got}: at least {min} is needed")]
     TooLittle { got: u64, min: u64 },
+    #[error("cannot be decoded")]
+    Undecodable,
     #[error("is no name: {0}")]
     Name(BadName),
     #[error("contains a zero byte")]

@@ -1,6 +1,7 @@
 //! A mount and its node: [`Command`], [`ToNode`], [`ToMount`].
 
 use crate::bad::{BadMessage, Why};
+use crate::copies::{read_objects, wire_objects};
 use crate::field::{Field, Message, at_least, at_most, messages, need};
 use crate::ops::is_clusters_own;
 use crate::v1::{self, to_mount, to_node};
@@ -104,7 +105,12 @@ impl From<ToNode> for v1::ToNode {
                 Is::Hello(to_node::Hello { session: session.into_wire(), client, nonce, wire_version: WIRE_VERSION })
             }
             ToNode::Commands(commands) => Is::Commands(wire_commands(commands)),
-            ToNode::Ask { id, cred, query } => Is::Ask(wire_question(id, cred, query)),
+            ToNode::Ask { id, cred, query, keep: false } => Is::Ask(wire_question(id, cred, query)),
+            ToNode::Ask { id, cred, query, keep: true } => Is::AskAndKeep(wire_question(id, cred, query)),
+            ToNode::Renew { sent } => Is::Renew(sent),
+            ToNode::GaveBack(objects) => Is::GaveBack(wire_objects(objects)),
+            ToNode::Returned(objects) => Is::Returned(wire_objects(objects)),
+            ToNode::Empty => Is::Empty(v1::Unit {}),
             ToNode::Alive => Is::Alive(v1::Unit {}),
             ToNode::Holds { round, inos } => Is::Holds(to_node::Holds { round, inos: inos.into_wire() }),
             ToNode::Goodbye => Is::Goodbye(v1::Unit {}),
@@ -129,8 +135,16 @@ impl TryFrom<v1::ToNode> for ToNode {
             Is::Commands(commands) => ToNode::Commands(read_commands(commands)?),
             Is::Ask(question) => {
                 let (id, cred, query) = read_question(question)?;
-                ToNode::Ask { id, cred, query }
+                ToNode::Ask { id, cred, query, keep: false }
             }
+            Is::AskAndKeep(question) => {
+                let (id, cred, query) = read_question(question)?;
+                ToNode::Ask { id, cred, query, keep: true }
+            }
+            Is::Renew(sent) => ToNode::Renew { sent },
+            Is::GaveBack(objects) => ToNode::GaveBack(read_objects(objects)?),
+            Is::Returned(objects) => ToNode::Returned(read_objects(objects)?),
+            Is::Empty(_) => ToNode::Empty,
             Is::Alive(_) => ToNode::Alive,
             Is::Holds(holds) => ToNode::Holds { round: holds.round, inos: need(holds.inos, "holds.inos")? },
             Is::Goodbye(_) => ToNode::Goodbye,
@@ -151,7 +165,11 @@ impl From<ToMount> for v1::ToMount {
                     |(number, reply): (u64, _)| to_mount::Numbered { number, reply: Field::into_wire(reply) };
                 Is::Replies(to_mount::Replies { replies: replies.into_iter().map(numbered).collect() })
             }
-            ToMount::Answer { id, reply } => Is::Answer(to_mount::Answered { id, reply: reply.into_wire() }),
+            ToMount::Answer { id, reply, facts } => {
+                Is::Answer(to_mount::Answered { id, reply: reply.into_wire(), facts: facts.into_wire() })
+            }
+            ToMount::Lease { sent, lasts } => Is::Lease(to_mount::Lease { sent, lasts }),
+            ToMount::Recall(objects) => Is::Recall(wire_objects(objects)),
             ToMount::Again => Is::Again(v1::Unit {}),
             ToMount::WhoHolds { round, inos } => Is::WhoHolds(wire_who_holds(round, inos)),
             ToMount::LocksMoved { ino } => Is::LocksMoved(ino.into_wire()),
@@ -175,7 +193,13 @@ impl TryFrom<v1::ToMount> for ToMount {
                 let one = |n: to_mount::Numbered| Ok((n.number, need(n.reply, "replies.reply")?));
                 ToMount::Replies(all.replies.into_iter().map(one).collect::<Result<_, BadMessage>>()?)
             }
-            Is::Answer(answered) => ToMount::Answer { id: answered.id, reply: need(answered.reply, "answer.reply")? },
+            Is::Answer(answered) => ToMount::Answer {
+                id: answered.id,
+                reply: need(answered.reply, "answer.reply")?,
+                facts: need(answered.facts, "answer.facts")?,
+            },
+            Is::Lease(lease) => ToMount::Lease { sent: lease.sent, lasts: lease.lasts },
+            Is::Recall(objects) => ToMount::Recall(read_objects(objects)?),
             Is::Again(_) => ToMount::Again,
             Is::LocksMoved(ino) => ToMount::LocksMoved { ino: need(ino, "locks_moved")? },
             Is::WhoHolds(who) => ToMount::WhoHolds { round: who.round, inos: need(who.inos, "who_holds.inos")? },

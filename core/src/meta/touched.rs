@@ -69,10 +69,7 @@ pub fn object_of(key: &Key) -> Option<Object> {
 }
 
 /// The objects that changes change, of those there were before.
-pub fn changed<S: Store + ?Sized>(
-    store: &S,
-    changes: &BTreeMap<Key, Option<Value>>,
-) -> Result<Vec<Object>, Fault> {
+pub fn changed<S: Store + ?Sized>(store: &S, changes: &BTreeMap<Key, Option<Value>>) -> Result<Vec<Object>, Fault> {
     let mut changed = Vec::new();
     for (key, value) in changes {
         let Some(object) = object_of(key) else { continue };

@@ -84,11 +84,22 @@ pub(super) struct Running {
     /// Nobody could be asked, since when.
     pub(super) lost_at: Option<u64>,
     pub(super) restarts: u32,
+    /// The last answer to a question of it was given under copies of all that it rests on.
+    pub(super) under_copies: bool,
 }
 
 impl Running {
     pub(super) fn new(cred: Cred, call: Call) -> Running {
-        Running { cred, call, known: Vec::new(), want: None, slice: None, lost_at: None, restarts: 0 }
+        Running {
+            cred,
+            call,
+            known: Vec::new(),
+            want: None,
+            slice: None,
+            lost_at: None,
+            restarts: 0,
+            under_copies: false,
+        }
     }
 }
 

@@ -7,7 +7,7 @@
 //! not reach the file any more: until every handle on such an object is closed, changes of its bytes fail with EIO.
 
 use super::flow::{Got, Running, Want};
-use super::{Call, CallId, Done, Handle, MountMachine, Output};
+use super::{Asked, Call, CallId, Done, Handle, MountMachine, Output};
 use crate::meta::Query;
 use crate::meta::ops::AwaitsLock;
 use crate::session::ToNode;
@@ -91,7 +91,7 @@ impl MountMachine {
     /// Places in the queues are gone with the session: who waits queues again, unless its object's locks are lost.
     pub(super) fn queue_for_locks_again(&mut self) {
         for (id, _) in self.waiting_for_turns(None) {
-            self.asks.retain(|_, (call, _, _)| *call != id);
+            self.asks.retain(|_, asked| asked.call != id);
             let lost = self.running.get(&id).and_then(|r| r.call.relies_on_locks());
             if lost.is_some_and(|ino| self.locks.lost.contains(&ino)) {
                 self.finish(id, Err(Errno::EIO));
@@ -114,14 +114,15 @@ impl MountMachine {
     pub(super) fn ask_for_turns(&mut self, on: Option<Ino>) {
         for (id, turn) in self.waiting_for_turns(on) {
             // An answer that is under way may be of before what is asked about.
-            self.asks.retain(|_, (call, _, _)| *call != id);
+            self.asks.retain(|_, asked| asked.call != id);
             let ask = self.next_ask;
             self.next_ask += 1;
             self.note_sent();
             let query = Query::from(turn);
-            self.asks.insert(ask, (id, Cred::ROOT, query.clone()));
+            let asked = Asked { call: id, cred: Cred::ROOT, query: query.clone(), keep: false };
+            self.asks.insert(ask, asked);
             if self.link.is_up() {
-                self.out.push(Output::Tell(ToNode::Ask { id: ask, cred: Cred::ROOT, query }));
+                self.out.push(Output::Tell(ToNode::Ask { id: ask, cred: Cred::ROOT, query, keep: false }));
             }
         }
     }
@@ -137,7 +138,7 @@ impl MountMachine {
     pub(super) fn interrupted(&mut self, id: CallId) {
         let Some(running) = self.running.get_mut(&id) else { return };
         if matches!(running.want, Some(Want::Turn { .. })) {
-            self.asks.retain(|_, (call, _, _)| *call != id);
+            self.asks.retain(|_, asked| asked.call != id);
             running.known.push(Got::Interrupted);
             self.run(id);
         }

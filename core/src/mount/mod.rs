@@ -14,8 +14,8 @@
 //!     Ask, Command ---> node      Put, Get ---> slices      Groups ---> the caller's process
 //! ```
 //!
-//! In this version nothing that was fetched outlives the call that asked for it: every answer is the node's, and writes go
-//! through before they return. So every call takes effect at one moment between its begin and its end.
+//! What was fetched outlives the call that asked for it only under a copy ([`copies`]): every other answer is the node's, and
+//! writes go through before they return. So every call takes effect at one moment between its begin and its end.
 //!
 //! Invariants:
 //! * commands are numbered without gaps, and each is sent until it is answered; a reply is taken once;
@@ -23,17 +23,20 @@
 
 mod call;
 mod calls;
+mod copies;
 mod flow;
 mod locks;
 mod session;
 
 pub use call::{Call, Done, Handle};
+pub use copies::Valid;
 pub use flow::{SliceFault, SlicePart};
 
 use crate::meta::{Answer, Query};
 use crate::session::{Command, Reply, ToMount, ToNode};
-use crate::types::{Cred, Errno, Ino, NodeId, SessionId, SliceId};
+use crate::types::{Cred, Errno, Ino, NodeId, Object, SessionId, SliceId};
 use bytes::Bytes;
+use copies::Copies;
 use flow::{Flow, Got, Halt, Running, Want};
 use locks::Locks;
 use session::Link;
@@ -72,6 +75,8 @@ pub enum Input {
         call: CallId,
         groups: Vec<u32>,
     },
+    /// The kernel knows nothing of this any more.
+    Forgot(Object),
     /// A program does not want to wait any longer for what others hold.
     Interrupt {
         call: CallId,
@@ -83,7 +88,11 @@ pub enum Output {
     Respond {
         call: CallId,
         outcome: Result<Done, Errno>,
+        /// For how long the kernel may answer the same by itself.
+        valid: Valid,
     },
+    /// Have the kernel forget what it knows of this, then say [`Input::Forgot`]. May take long.
+    Forget(Object),
     Tell(ToNode),
     Put {
         call: CallId,
@@ -125,7 +134,7 @@ pub struct MountMachine {
     /// Commands that wait for room in the session's window.
     held_back: VecDeque<CallId>,
     next_ask: u64,
-    asks: BTreeMap<u64, (CallId, Cred, Query)>,
+    asks: BTreeMap<u64, Asked>,
     next_slice: u64,
     running: BTreeMap<CallId, Running>,
     handles: BTreeMap<Handle, Ino>,
@@ -134,6 +143,15 @@ pub struct MountMachine {
     who_holds: Vec<(u64, Vec<Ino>, CallId)>,
     last_call: CallId,
     locks: Locks,
+    copies: Copies,
+}
+
+/// A question without an answer.
+struct Asked {
+    call: CallId,
+    cred: Cred,
+    query: Query,
+    keep: bool,
 }
 
 impl MountMachine {
@@ -156,12 +174,14 @@ impl MountMachine {
             who_holds: Vec::new(),
             last_call: CallId(0),
             locks: Locks::default(),
+            copies: Copies::default(),
         }
     }
 
     /// Takes what happened at `now` (microseconds of a clock that never goes back) and answers what to do, in order.
     pub fn step(&mut self, now: u64, input: Input) -> Vec<Output> {
         self.now = now;
+        self.expire_copies();
         match input {
             Input::Tick => self.tick(),
             Input::Call { id, cred, call } => self.begin(id, cred, call),
@@ -171,6 +191,7 @@ impl MountMachine {
             Input::Put { call, id, outcome } => self.slice_stored(call, id, outcome),
             Input::Got { call, outcome } => self.slice_came(call, outcome.map(Got::Parts)),
             Input::Groups { call, groups } => self.groups_came(call, groups),
+            Input::Forgot(object) => self.forgot(object),
             Input::Interrupt { call } => self.interrupted(call),
         }
         std::mem::take(&mut self.out)
@@ -189,11 +210,11 @@ impl MountMachine {
         self.last_call = self.last_call.max(id);
         if let Call::Release(handle) = call {
             self.released(handle);
-            self.out.push(Output::Respond { call: id, outcome: Ok(Done::Nothing) });
+            self.respond(id, Ok(Done::Nothing), Valid::default());
             return;
         }
         if let Some(outcome) = self.settled_by_locks(&call) {
-            self.out.push(Output::Respond { call: id, outcome });
+            self.respond(id, outcome, Valid::default());
             return;
         }
         self.running.insert(id, Running::new(cred, call));
@@ -229,9 +250,11 @@ impl MountMachine {
     }
 
     fn finish(&mut self, id: CallId, outcome: Result<calls::End, Errno>) {
-        if self.running.remove(&id).is_none() {
-            return;
-        }
+        let Some(running) = self.running.remove(&id) else { return };
+        let valid = match &running.call {
+            Call::Ask(query) if running.under_copies => self.validity(query),
+            _ => Valid::default(),
+        };
         let outcome = outcome.map(|end| match end {
             calls::End::Done(done) => done,
             calls::End::Opened(attr) => {
@@ -242,9 +265,13 @@ impl MountMachine {
             }
         });
         if locks::is_a_programs(id) {
-            self.out.push(Output::Respond { call: id, outcome });
+            self.respond(id, outcome, valid);
         }
         self.answer_who_holds();
+    }
+
+    fn respond(&mut self, call: CallId, outcome: Result<Done, Errno>, valid: Valid) {
+        self.out.push(Output::Respond { call, outcome, valid });
     }
 
     /// Sets out to get what a call needs.
@@ -253,14 +280,8 @@ impl MountMachine {
         let Some(want) = &running.want else { return };
         match want {
             Want::Ask(query) => {
-                let ask = self.next_ask;
-                self.next_ask += 1;
                 let (cred, query) = (running.cred.clone(), query.clone());
-                self.note_sent();
-                self.asks.insert(ask, (id, cred.clone(), query.clone()));
-                if self.link.is_up() {
-                    self.out.push(Output::Tell(ToNode::Ask { id: ask, cred, query }));
-                }
+                self.ask(id, cred, query);
             }
             Want::Do(_) => self.send_command(id),
             Want::Put(data) => {
@@ -279,6 +300,29 @@ impl MountMachine {
             Want::Get(parts) => self.out.push(Output::Get { call: id, parts: parts.clone() }),
             Want::Turn { .. } => {} // it is told, or asks when it is time
         }
+    }
+
+    /// Answers from copies, or asks the node.
+    fn ask(&mut self, call: CallId, cred: Cred, query: Query) {
+        if let Some(reply) = self.answer_here(&cred, &query) {
+            return self.answered(call, reply, true);
+        }
+        let keep = self.wants_copies(&query);
+        self.renew_if_due();
+        let id = self.next_ask;
+        self.next_ask += 1;
+        self.note_sent();
+        if self.link.is_up() {
+            self.out.push(Output::Tell(ToNode::Ask { id, cred: cred.clone(), query: query.clone(), keep }));
+        }
+        self.asks.insert(id, Asked { call, cred, query, keep });
+    }
+
+    fn answered(&mut self, call: CallId, reply: Reply, under_copies: bool) {
+        if let Some(running) = self.running.get_mut(&call) {
+            running.under_copies = under_copies;
+        }
+        self.replied(call, reply);
     }
 
     /// An outcome that is not of the slice the call waits for is of one it gave up, when its session ended: never to be taken

@@ -1,7 +1,7 @@
 //! The mount's end of its session: greeting, sending until answered, starting anew when it was fenced.
 
 use super::flow::{Got, Running, Want};
-use super::{CallId, MountMachine, Output};
+use super::{Asked, CallId, MountMachine, Output};
 use crate::limits::{KEEPALIVE_MS, SESSION_WINDOW};
 use crate::session::{Command, ToMount, ToNode};
 use crate::types::{Errno, Ino};
@@ -17,6 +17,8 @@ const RETRY_SLICE_US: u64 = 200_000;
 #[derive(Default)]
 pub(super) struct Link {
     connected: bool,
+    /// Nothing was asked on this stream yet.
+    is_new: bool,
     welcome: bool,
     last_alive: u64,
     last_sent: u64,
@@ -35,6 +37,7 @@ impl Link {
 impl MountMachine {
     pub(super) fn linked(&mut self) {
         self.link.connected = true;
+        self.link.is_new = true;
         self.link.welcome = false;
         self.greet();
     }
@@ -58,23 +61,31 @@ impl MountMachine {
                 }
                 self.session = Some(session);
                 self.link.welcome = true;
+                if std::mem::take(&mut self.link.is_new) {
+                    self.without_copies();
+                    self.out.push(Output::Tell(ToNode::Empty));
+                }
                 self.send_again();
                 self.retry_slices(0);
             }
             ToMount::Gone => self.fenced(),
             ToMount::Replies(replies) => {
                 for (number, reply) in replies {
-                    if let Some((call, _)) = self.unanswered.remove(&number) {
+                    if let Some((call, command)) = self.unanswered.remove(&number) {
+                        self.names_changed(&command.op);
                         self.replied(call, reply);
                     }
                 }
                 self.send_held_back();
             }
-            ToMount::Answer { id, reply } => {
-                if let Some((call, _, _)) = self.asks.remove(&id) {
-                    self.replied(call, reply);
+            ToMount::Answer { id, reply, facts } => {
+                if let Some(asked) = self.asks.remove(&id) {
+                    let kept = !facts.is_empty() && self.take_facts(id, facts);
+                    self.answered(asked.call, reply, kept);
                 }
             }
+            ToMount::Lease { sent, lasts } => self.lease_came(sent, lasts),
+            ToMount::Recall(objects) => self.recalled(objects),
             ToMount::Again => {
                 self.link.again = true;
                 self.send_again_if_asked();
@@ -104,6 +115,7 @@ impl MountMachine {
         let acked = self.unanswered.keys().next().copied().unwrap_or(number) - 1;
         let command = Command { session, number, acked, cred: running.cred.clone(), op: op.clone() };
         if self.link.is_up() {
+            self.give_back_before(&command.op);
             self.note_sent();
             match self.out.last_mut() {
                 Some(Output::Tell(ToNode::Commands(commands))) => commands.push(command.clone()),
@@ -151,9 +163,9 @@ impl MountMachine {
         if !commands.is_empty() {
             self.out.push(Output::Tell(ToNode::Commands(commands)));
         }
-        for (id, (_, cred, query)) in &self.asks {
-            let (cred, query) = (cred.clone(), query.clone());
-            self.out.push(Output::Tell(ToNode::Ask { id: *id, cred, query }));
+        for (id, Asked { cred, query, keep, .. }) in &self.asks {
+            let (cred, query, keep) = (cred.clone(), query.clone(), *keep);
+            self.out.push(Output::Tell(ToNode::Ask { id: *id, cred, query, keep }));
         }
         self.send_held_back();
     }
@@ -202,6 +214,7 @@ impl MountMachine {
         }
         self.retry_slices(RETRY_SLICE_US);
         self.tick_locks();
+        self.tick_copies();
     }
 
     fn retry_slices(&mut self, after: u64) {

@@ -174,6 +174,7 @@ impl NodeMachine {
     /// Answers whether the session's record changed.
     fn apply_command(&mut self, stamp: Stamp, command: Command, deny: Option<Errno>) -> bool {
         let Command { session: id, number, acked, cred, op } = command;
+        self.lead.copies.settled(id, number);
         let turn = match self.sessions.get(&id) {
             None => {
                 self.session_gone(id);

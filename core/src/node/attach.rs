@@ -7,7 +7,7 @@
 use super::NodeMachine;
 use super::io::{Conn, Output};
 use super::messages::ToPeer;
-use super::view::answer;
+use super::view::{answer, answer_with_facts};
 use crate::meta::{Key, Query, Store, Value};
 use crate::session::{Command, Reply, ToMount, ToNode};
 use crate::types::{Cred, Ino, NodeId, SessionId};
@@ -52,12 +52,12 @@ enum Attached {
 
 #[derive(Clone, Copy)]
 enum Asker {
-    Mount(Conn, u64),
+    Mount { conn: Conn, id: u64, keep: bool },
     Peer(NodeId, u64),
 }
 
 impl NodeMachine {
-    fn tell(&mut self, conn: Conn, message: ToMount) {
+    pub(super) fn tell(&mut self, conn: Conn, message: ToMount) {
         self.out.push(Output::Mount { conn, message });
     }
 
@@ -75,7 +75,12 @@ impl NodeMachine {
                 self.settle_claims();
             }
             ToNode::Commands(commands) => self.commands_from_mount(conn, commands),
-            ToNode::Ask { id, cred, query } => self.ask_from_mount(conn, id, cred, query),
+            ToNode::Ask { id, cred, query, keep } => self.ask_from_mount(conn, id, cred, query, keep),
+            ToNode::Renew { sent } => self.renew(conn, sent),
+            ToNode::GaveBack(objects) => self.lead.copies.gave_back(conn, &objects),
+            ToNode::Returned(objects) => self.lead.copies.returned(conn, &objects),
+            ToNode::Empty if self.is_leader() => self.lead.copies.empty(conn),
+            ToNode::Empty => {}
             ToNode::Alive => {
                 if let Some(session) = self.session_of(conn) {
                     self.lead.heard(session, self.now.mono);
@@ -98,6 +103,11 @@ impl NodeMachine {
         }
         self.attach.conns.remove(&conn);
         self.attach.asked.retain(|_, (to, _)| *to != conn);
+        self.lead.copies.lost(conn);
+    }
+
+    pub(super) fn conn_of(&self, session: SessionId) -> Option<Conn> {
+        self.attach.by_session.get(&session).copied()
     }
 
     fn session_of(&self, conn: Conn) -> Option<SessionId> {
@@ -212,9 +222,9 @@ impl NodeMachine {
         // Without a leader they are dropped: every mount is told to send again when there is one.
     }
 
-    fn ask_from_mount(&mut self, conn: Conn, id: u64, cred: Cred, query: Query) {
+    fn ask_from_mount(&mut self, conn: Conn, id: u64, cred: Cred, query: Query, keep: bool) {
         if self.is_leader() {
-            self.ask(Asker::Mount(conn, id), cred, query);
+            self.ask(Asker::Mount { conn, id, keep }, cred, query);
         } else if let Some(leader) = self.leader
             && self.attach.asked.len() < WAITING_MAX
         {
@@ -235,8 +245,7 @@ impl NodeMachine {
 
     fn ask(&mut self, asker: Asker, cred: Cred, query: Query) {
         if self.may_read() {
-            let reply = answer(&self.shared.read(), &cred, &query);
-            self.answered(asker, Some(reply));
+            self.answer(asker, &cred, &query);
         } else if self.attach.waiting.len() < WAITING_MAX {
             self.attach.waiting.push((asker, cred, query));
         }
@@ -250,8 +259,7 @@ impl NodeMachine {
         self.publish_lease();
         if self.may_read() {
             for (asker, cred, query) in std::mem::take(&mut self.attach.waiting) {
-                let reply = answer(&self.shared.read(), &cred, &query);
-                self.answered(asker, Some(reply));
+                self.answer(asker, &cred, &query);
             }
         } else if !self.is_leader() {
             for (asker, _, _) in std::mem::take(&mut self.attach.waiting) {
@@ -260,17 +268,29 @@ impl NodeMachine {
         }
     }
 
+    fn answer(&mut self, asker: Asker, cred: &Cred, query: &Query) {
+        let Asker::Mount { conn, id, keep: true } = asker else {
+            let reply = answer(&self.shared.read(), cred, query);
+            return self.answered(asker, Some(reply));
+        };
+        let (reply, facts) = answer_with_facts(&self.shared.read(), cred, query);
+        let facts = self.give_copies(conn, facts);
+        self.tell(conn, ToMount::Answer { id, reply, facts });
+    }
+
     fn answered(&mut self, asker: Asker, reply: Option<Reply>) {
         match (asker, reply) {
-            (Asker::Mount(conn, id), Some(reply)) => self.tell(conn, ToMount::Answer { id, reply }),
-            (Asker::Mount(conn, _), None) => self.attach_again_later(conn),
+            (Asker::Mount { conn, id, .. }, Some(reply)) => {
+                self.tell(conn, ToMount::Answer { id, reply, facts: Vec::new() });
+            }
+            (Asker::Mount { conn, .. }, None) => self.attach_again_later(conn),
             (Asker::Peer(node, id), reply) => self.send(node, ToPeer::Answer { id, reply }),
         }
     }
 
     pub(super) fn answer_from_leader(&mut self, id: u64, reply: Option<Reply>) {
         if let Some((conn, id)) = self.attach.asked.remove(&id) {
-            self.answered(Asker::Mount(conn, id), reply);
+            self.answered(Asker::Mount { conn, id, keep: false }, reply);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What only a leader does: turn commands into entries, and watch over the sessions.
 
+use super::copies::Copies;
 use super::io::Output;
 use super::lease::Lease;
 use super::messages::{Batch, Item, Space, ToPeer};
@@ -36,6 +37,7 @@ pub(super) struct Lead {
     /// When each session was last heard of.
     heard: BTreeMap<SessionId, u64>,
     pub(super) orphans: Orphans,
+    pub(super) copies: Copies,
     /// Followers that a snapshot was offered to, and since when nothing came of it.
     snapshots: BTreeMap<u64, u64>,
     last_beat: u64,
@@ -77,6 +79,7 @@ impl Lead {
         self.routes.remove(&session);
         self.heard.remove(&session);
         self.orphans.session_ended(session);
+        self.copies.session_ended(session);
     }
 }
 
@@ -84,7 +87,8 @@ impl NodeMachine {
     pub(super) fn start_leading(&mut self) {
         self.apply_deferred();
         let orphans = std::mem::take(&mut self.lead.orphans);
-        self.lead = Lead { term: self.raw.raft.term, orphans, ..Lead::default() };
+        let copies = Copies::closed_until(self.copies_until);
+        self.lead = Lead { term: self.raw.raft.term, orphans, copies, ..Lead::default() };
         self.lead.lease.start(self.raw.raft.term);
         let now = self.now.mono;
         // Whoever was the leader before knew who lives; this one gives everybody a whole lease to be heard.
@@ -112,6 +116,7 @@ impl NodeMachine {
             self.send_beats();
         }
         self.expire_sessions();
+        self.tick_copies();
         self.tick_orphans();
         self.retry_snapshots();
     }
@@ -225,7 +230,7 @@ impl NodeMachine {
         }
         self.lead.queued.insert(id, number);
         let deny = self.denied(&command.op);
-        self.lead.queue.push_back(Item::Command { command, deny });
+        self.let_in(Item::Command { command, deny });
     }
 
     /// What the leader refuses: the cluster's own operations from a mount, and growth when a disk is full.
@@ -254,6 +259,7 @@ impl NodeMachine {
             if self.raw.propose(Vec::new(), data).is_err() {
                 // Not taken: whoever waits for it sends it again.
                 self.lead.queued.clear();
+                self.lead.copies.begin_anew();
                 return self.all_again();
             }
         }

@@ -21,11 +21,12 @@
 //!   and the state store is given none that is not durable in the log.
 //!
 //! One file a concern: `raft_drive` turns Raft's readiness into outputs, `apply` carries out committed entries, `lead` is
-//! what only a leader does, `attach` serves this node's mounts, `orphans` finds out which unlinked files nobody has open,
+//! what only a leader does, `copies` keeps what mounts cache true, `attach` serves this node's mounts, `orphans` finds out which unlinked files nobody has open,
 //! `join` keeps a node that lost its disk from voting, `lease` and `view` say for themselves.
 
 mod apply;
 mod attach;
+mod copies;
 mod io;
 mod join;
 mod lead;
@@ -164,6 +165,8 @@ pub struct NodeMachine {
     last_tick: u64,
     /// Until when this node elects nobody: it promised so to a leader.
     promised_until: u64,
+    /// When the last copy that this node gave out, in whatever term, must no longer be used.
+    copies_until: u64,
     persisting: Persisting,
     /// Index and term of the last entry applied to the view.
     applied: (u64, u64),
@@ -231,6 +234,8 @@ impl NodeMachine {
             out: Vec::new(),
             last_tick: now.mono,
             promised_until: if recovered.member { now.mono + lease::PROMISE_US } else { 0 },
+            // What it gave out before it started last is over then.
+            copies_until: now.mono + lease::LEASE_US,
             persisting: Persisting::default(),
             applied: recovered.stored,
             last_stamp: Stamp::default(),
@@ -266,6 +271,7 @@ impl NodeMachine {
         for input in inputs {
             self.take(input);
         }
+        self.let_in_waiting();
         self.propose_queued();
         self.drive_raft();
         self.answer_waiting();

@@ -33,6 +33,7 @@ impl NodeMachine {
             self.handle_ready(ready);
             self.notice_leader();
             if self.is_leader() {
+                self.let_in_waiting();
                 self.propose_queued();
             }
         }

@@ -9,7 +9,7 @@
 
 use super::io::Changes;
 use super::messages::Space;
-use crate::meta::{Answer, Fault, Key, Query, Step, Stop, Store, Txn, Value};
+use crate::meta::{Answer, Fact, Fault, Key, Query, Recording, Run, Step, Stop, Store, Txn, Value};
 use crate::session::Reply;
 use crate::types::{Cred, Errno, Stamp};
 use std::collections::BTreeMap;
@@ -107,9 +107,23 @@ impl Reader {
     }
 }
 
+/// The answer, and what it rests on.
+pub(super) fn answer_with_facts(view: &View, cred: &Cred, query: &Query) -> (Reply, Vec<Fact>) {
+    let recording = Recording::new(view);
+    let mut txn = Txn::new(&recording, Stamp::default());
+    let outcome = query.run(&mut txn, cred);
+    let reply = reply_of(outcome, view);
+    (reply, recording.facts(query))
+}
+
 pub(super) fn answer(view: &View, cred: &Cred, query: &Query) -> Reply {
     let mut txn = Txn::new(view, Stamp::default());
-    match query.run(&mut txn, cred) {
+    let outcome = query.run(&mut txn, cred);
+    reply_of(outcome, view)
+}
+
+fn reply_of(outcome: Run<Answer>, view: &View) -> Reply {
+    match outcome {
         Ok(Answer::StatFs(mut stat)) => {
             stat.total = view.space.total;
             stat.free = view.space.free;

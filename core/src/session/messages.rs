@@ -1,8 +1,8 @@
 //! What a mount and its node say to each other: one ordered stream in each direction. Bulk data has connections of its own.
 
 use super::{Command, Reply};
-use crate::meta::Query;
-use crate::types::{Cred, Ino, NodeId, SessionId};
+use crate::meta::{Fact, Query};
+use crate::types::{Cred, Ino, NodeId, Object, SessionId};
 use serde::{Deserialize, Serialize};
 
 /// From a mount to the node it is connected to.
@@ -13,8 +13,16 @@ pub enum ToNode {
     Hello { session: Option<SessionId>, client: String, nonce: u64 },
     /// Commands in the order of their numbers.
     Commands(Vec<Command>),
-    /// A question; the answer carries the same id.
-    Ask { id: u64, cred: Cred, query: Query },
+    /// A question; the answer carries the same id. With `keep` the mount would like copies of what the answer rests on.
+    Ask { id: u64, cred: Cred, query: Query, keep: bool },
+    /// How long may copies be used? `sent` is the mount's clock and comes back with the answer.
+    Renew { sent: u64 },
+    /// The mount has no use for these copies any more; the kernel knows nothing of them.
+    GaveBack(Vec<Object>),
+    /// These copies were asked back: they are gone, from the kernel too.
+    Returned(Vec<Object>),
+    /// The mount has no copies: its time with them was over, or it is new.
+    Empty,
     /// The mount lives.
     Alive,
     /// Of the orphans that were asked about, those that the mount has open.
@@ -35,10 +43,19 @@ pub enum ToMount {
     /// The session is over and its commands are refused: start a new one.
     Gone,
     Replies(Vec<(u64, Reply)>),
+    /// The mount has copies of all objects named in `facts` from here on, while its lease lasts.
     Answer {
         id: u64,
         reply: Reply,
+        facts: Vec<Fact>,
     },
+    /// Copies may be used for so many microseconds from when the mount's clock said `sent`.
+    Lease {
+        sent: u64,
+        lasts: u64,
+    },
+    /// Somebody is about to change these: drop the copies, in the kernel too, and say [`ToNode::Returned`].
+    Recall(Vec<Object>),
     /// Something got lost on the way to the leader: send all unanswered commands and questions again.
     Again,
     /// Which of these orphans do you have open?

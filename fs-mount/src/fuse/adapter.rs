@@ -71,7 +71,7 @@ impl<C: Caller> Adapter<C> {
         match call {
             Err(errno) => reply.refuse(errno),
             Ok(call) => {
-                let done = move |result| match result {
+                let done = move |result, _kept| match result {
                     Ok(done) => finish(reply, done),
                     Err(errno) => reply.refuse(errno),
                 };
@@ -150,12 +150,18 @@ impl<C: Caller> Filesystem for Adapter<C> {
     }
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let call = lookup_name(name).map(|name| ask(Lookup { dir: ino(parent), name }));
-        self.carry(request, call, reply, answer::entry);
+        match lookup_name(name) {
+            Err(errno) => reply.refuse(errno),
+            Ok(name) => {
+                let done = move |result, kept| answer::found(reply, result, kept);
+                self.caller.call(who(request), ask(Lookup { dir: ino(parent), name }), Box::new(done));
+            }
+        }
     }
 
     fn getattr(&self, request: &Request, number: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.carry(request, Ok(ask(GetAttr { ino: ino(number) })), reply, answer::attr);
+        let done = move |result, kept| answer::shown(reply, result, kept);
+        self.caller.call(who(request), ask(GetAttr { ino: ino(number) }), Box::new(done));
     }
 
     fn setattr(
@@ -365,7 +371,7 @@ impl<C: Caller> Filesystem for Adapter<C> {
         reply: ReplyEmpty,
     ) {
         if let Some(owner) = lock_owner {
-            self.caller.call(who(request), unlock_all(ino(number), owner), Box::new(|_nobody_waits| {}));
+            self.caller.call(who(request), unlock_all(ino(number), owner), Box::new(|_nobody_waits, _kept| {}));
         }
         self.carry(request, Ok(Call::Release(Handle(fh.0))), reply, answer::empty);
     }

@@ -1,6 +1,7 @@
 //! From a [`Done`] to the reply that the kernel waits for.
 
-use super::convert::{GENERATION, KEPT, READ_LOCK, UNLOCKED, WRITE_LOCK, errno, file_attr};
+use super::convert::{GENERATION, KEPT, READ_LOCK, UNLOCKED, WRITE_LOCK, errno, file_attr, no_object};
+use super::kernel::Kept;
 use baton_core::limits::NAME_MAX;
 use baton_core::meta::{Answer, StatFs};
 use baton_core::mount::Done;
@@ -10,6 +11,7 @@ use fuser::{
     FileHandle, FopenFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
     ReplyEntry, ReplyLock, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
 };
+use std::time::{Duration, Instant};
 
 /// Reads and writes always come to us. So does every close, which ends a process's locks.
 const OPENED: FopenFlags = FopenFlags::FOPEN_DIRECT_IO;
@@ -56,6 +58,31 @@ pub(super) fn entry(reply: ReplyEntry, done: Done) {
         Done::Answer(Answer::Attr(attr)) => reply.entry(&KEPT, &file_attr(&attr), GENERATION),
         other => unexpected(reply, &other),
     }
+}
+
+/// What a name stands for, or that it stands for nothing; for as long as the kernel may know that.
+pub(super) fn found(reply: ReplyEntry, result: Result<Done, Errno>, kept: Kept) {
+    let entry = left(kept.entry);
+    match result {
+        Ok(Done::Answer(Answer::Attr(attr))) => reply.entry_with_ttls(&KEPT, &entry, &file_attr(&attr), GENERATION),
+        Ok(other) => unexpected(reply, &other),
+        // A reply that names no object says that there is none.
+        Err(Errno::ENOENT) if !entry.is_zero() => reply.entry_with_ttls(&KEPT, &entry, &no_object(), GENERATION),
+        Err(why) => reply.refuse(why),
+    }
+}
+
+pub(super) fn shown(reply: ReplyAttr, result: Result<Done, Errno>, kept: Kept) {
+    match result {
+        Ok(Done::Answer(Answer::Attr(attr))) => reply.attr(&left(kept.attr), &file_attr(&attr)),
+        Ok(other) => unexpected(reply, &other),
+        Err(why) => reply.refuse(why),
+    }
+}
+
+/// The time until then; it is counted as late as can be, for the kernel counts from when it hears of it.
+fn left(until: Option<Instant>) -> Duration {
+    until.map_or(KEPT, |until| until.saturating_duration_since(Instant::now()))
 }
 
 pub(super) fn attr(reply: ReplyAttr, done: Done) {

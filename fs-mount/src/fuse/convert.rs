@@ -102,6 +102,27 @@ pub(super) fn file_attr(attr: &Attr) -> FileAttr {
     }
 }
 
+/// What stands in a reply that names nothing: number 0 is no object's.
+pub(super) fn no_object() -> FileAttr {
+    FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind: FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: BLOCK,
+        flags: 0,
+    }
+}
+
 /// A moment as the library wants it; one that lies outside of what it can say becomes the start of 1970.
 fn system_time(stamp: Stamp) -> SystemTime {
     let seconds = Duration::from_secs(stamp.secs.unsigned_abs());

@@ -134,7 +134,7 @@ impl<C: Caller, P: Page> Filling<C, P> {
     fn ask(self) {
         let query = Query::ReadDir(ReadDir { ino: self.dir, after: self.after, max: P::ROOM, attrs: P::ATTRS });
         let (caller, who) = (self.caller.clone(), self.who);
-        caller.call(who, Call::Ask(query), Box::new(move |result| self.take(result)));
+        caller.call(who, Call::Ask(query), Box::new(move |result, _kept| self.take(result)));
     }
 
     fn take(mut self, result: Result<Done, Errno>) {

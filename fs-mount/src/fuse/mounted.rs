@@ -70,7 +70,8 @@ pub fn mount<C: Caller>(
     let path = check::mountpoint(mountpoint, options)?;
     check::ability()?;
     let failed = |source| MountError::Mount { path: path.clone(), source };
-    let session = Session::new(Adapter::new(caller), &path, &options.config(threads)).map_err(failed)?;
+    let session = Session::new(Adapter::new(caller.clone()), &path, &options.config(threads)).map_err(failed)?;
+    caller.mounted(session.notifier()).map_err(failed)?;
     let end = Arc::new(End::default());
     let told = end.clone();
     let serve = move || told.tell(session.run());

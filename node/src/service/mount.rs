@@ -41,11 +41,11 @@ async fn listen(node: NodeHandle, mut incoming: Streaming<v1::ToNode>, outgoing:
         };
         match ToNode::try_from(message) {
             // Most questions are answered here, without a word to the machine.
-            Ok(ToNode::Ask { id, cred, query }) => match node.ask_now(&cred, &query) {
+            Ok(ToNode::Ask { id, cred, query, keep: false }) => match node.ask_now(&cred, &query) {
                 Some(reply) => {
-                    let _gone = outgoing.send(Ok(ToMount::Answer { id, reply }.into()));
+                    let _gone = outgoing.send(Ok(ToMount::Answer { id, reply, facts: Vec::new() }.into()));
                 }
-                None => conn.tell(ToNode::Ask { id, cred, query }),
+                None => conn.tell(ToNode::Ask { id, cred, query, keep: false }),
             },
             Ok(message) => conn.tell(message),
             Err(bad) => {

@@ -27,7 +27,7 @@ fn refused(op: impl Into<Op>) -> Option<String> {
 }
 
 fn asked(query: impl Into<Query>) -> Option<String> {
-    let ask = ToNode::Ask { id: 1, cred: Cred::ROOT, query: query.into() };
+    let ask = ToNode::Ask { id: 1, cred: Cred::ROOT, query: query.into(), keep: false };
     ToNode::try_from(v1::ToNode::from(ask)).err().map(|bad| bad.field)
 }
 

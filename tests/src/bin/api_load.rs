@@ -48,7 +48,7 @@ impl Load {
         self.client.begin(
             ROOT,
             call,
-            Box::new(move |outcome| {
+            Box::new(move |outcome, _kept| {
                 let _gone = tell.send(outcome);
             }),
         );

@@ -174,7 +174,8 @@ impl History {
 
     pub(super) fn end(&mut self, at: usize, now: u64, saw: Saw) {
         let record = &mut self.records[at];
-        record.ended = if saw == Saw::Nothing { u64::MAX } else { now };
+        // What is answered from a cache takes some time, however short.
+        record.ended = if saw == Saw::Nothing { u64::MAX } else { now.max(record.began + 1) };
         record.saw = saw;
     }
 }

@@ -26,6 +26,7 @@ mod data;
 mod disk;
 mod faults;
 mod history;
+mod kernel;
 mod mount;
 mod network;
 mod node;

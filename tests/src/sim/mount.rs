@@ -2,13 +2,14 @@
 //! made anew with another one.
 
 use super::clock::Clock;
+use super::kernel::Kernel;
 use super::network::Place;
 use super::planted::Planted;
 use super::workload::Process;
 use super::world::{Event, Life, World};
 use baton_core::meta::ops::WriteAt;
 use baton_core::meta::{Answer, Op};
-use baton_core::mount::{CallId, Config, Input, MountMachine, Output, SliceFault};
+use baton_core::mount::{CallId, Config, Input, MountMachine, Output, SliceFault, Valid};
 use baton_core::node;
 use baton_core::session::{Command, Reply, ToMount, ToNode};
 use baton_core::types::{NodeId, SessionId, SliceId};
@@ -48,6 +49,9 @@ pub(super) struct SimMount {
     /// When its node last said anything.
     heard: u64,
     twice: Twice,
+    pub(super) kernel: Kernel,
+    /// An answer with facts that is held up on its way to the machine.
+    late: Option<ToMount>,
 }
 
 /// What [`Planted::CommandTwice`] did to the numbers on their way.
@@ -75,6 +79,8 @@ impl World {
                 fenced: 0,
                 heard: 0,
                 twice: Twice::default(),
+                kernel: Kernel::default(),
+                late: None,
             });
             self.start_mount(mount);
         }
@@ -91,6 +97,8 @@ impl World {
         sim.processes = processes;
         sim.heard = now;
         sim.twice = Twice::default();
+        sim.kernel = Kernel::default();
+        sim.late = None;
         let life = sim.life;
         self.trace.note(now, || format!("mount {mount} starts"));
         self.after(0, Event::MountTick(mount, life));
@@ -154,7 +162,18 @@ impl World {
     fn carry_out_mount(&mut self, mount: usize, output: Output) {
         let life = self.mounts[mount].life;
         match output {
-            Output::Respond { call, outcome } => self.responded(mount, call, outcome),
+            Output::Respond { call, outcome, valid } if valid == Valid::default() => {
+                self.reply_arrives(mount, life, call, outcome, valid);
+            }
+            // What the kernel keeps may be held up on its way to it.
+            Output::Respond { call, outcome, valid } => {
+                let delay = if self.rng.one_in(50) { self.rng.range(1_000, 30_000) } else { self.rng.range(1, 40) };
+                self.after(delay, Event::Reply(mount, life, call, outcome, valid));
+            }
+            Output::Forget(object) => {
+                let delay = self.rng.range(10, 300);
+                self.after(delay, Event::Forget(mount, life, object));
+            }
             Output::Tell(message) => self.send_to_node(mount, message),
             Output::Put { call, id, data } => {
                 let delay = self.rng.delay(self.net.delay_us + 500);
@@ -207,7 +226,9 @@ impl World {
         if !self.mount_lives(mount, life) || self.mounts[mount].conn.is_some() {
             return;
         }
-        let node = self.rng.below(self.nodes.len());
+        let any = self.rng.below(self.nodes.len());
+        let leader = self.leaders().first().copied().filter(|_| !self.rng.one_in(3));
+        let node = leader.unwrap_or(any);
         let answers = self.nodes[node].machine.is_some()
             && self.nodes[node].frozen_until <= self.now
             && self.net.both_ways(Place::Mount(mount), Place::Node(node));
@@ -289,6 +310,11 @@ impl World {
             return;
         }
         self.mounts[mount].heard = self.now;
+        match &message {
+            ToMount::Answer { facts, .. } if !facts.is_empty() => self.stats.count("copies given"),
+            ToMount::Recall(_) => self.stats.count("copies recalled"),
+            _ => {}
+        }
         let message = match (self.plan.planted, message) {
             (Some(Planted::CommandTwice), message) => self.hear_twice(mount, message),
             (Some(Planted::LockBeforeItsTurn), ToMount::Replies(replies)) => {
@@ -297,6 +323,24 @@ impl World {
                     reply => reply,
                 };
                 ToMount::Replies(replies.into_iter().map(|(number, reply)| (number, early(reply))).collect())
+            }
+            // Answered, and the copies kept.
+            (Some(Planted::RecallUnheeded), ToMount::Recall(objects)) => {
+                return self.send_to_node(mount, ToNode::Returned(objects));
+            }
+            (Some(Planted::LongLease), ToMount::Lease { sent, lasts }) => ToMount::Lease { sent, lasts: lasts * 5 },
+            (Some(Planted::LateFacts), message) => {
+                // Overtaken by whatever comes next.
+                let late = self.mounts[mount].late.take();
+                if late.is_none() && matches!(&message, ToMount::Answer { facts, .. } if !facts.is_empty()) {
+                    self.mounts[mount].late = Some(message);
+                    return;
+                }
+                self.step_mount(mount, Input::Node(message));
+                match late {
+                    Some(late) => late,
+                    None => return,
+                }
             }
             (Some(Planted::ForgottenOpen), ToMount::WhoHolds { round, .. }) => {
                 return self.send_to_node(mount, ToNode::Holds { round, inos: Vec::new() });

@@ -298,10 +298,10 @@ impl World {
         if !self.lives(node, node_life) {
             return;
         }
-        if let (Some(Planted::StaleReader), ToNode::Ask { id, cred, query }) = (self.plan.planted, &message)
+        if let (Some(Planted::StaleReader), ToNode::Ask { id, cred, query, .. }) = (self.plan.planted, &message)
             && let Some(reply) = self.answer_from_own_state(node, cred, query)
         {
-            return self.send_to_mount(node, Conn(conn), ToMount::Answer { id: *id, reply });
+            return self.send_to_mount(node, Conn(conn), ToMount::Answer { id: *id, reply, facts: Vec::new() });
         }
         self.give(node, Input::Mount { conn: Conn(conn), message });
     }

@@ -20,10 +20,18 @@ pub enum Planted {
     ForgottenOpen,
     /// A mount takes a lock for its own while it is only waited for.
     LockBeforeItsTurn,
+    /// A mount says that it gave copies back, and goes on using them.
+    RecallUnheeded,
+    /// A mount's lease lasts five times as long as the leader said.
+    LongLease,
+    /// What answers rest on reaches the mount after what was sent behind it.
+    LateFacts,
+    /// A kernel says that it forgot, and did not.
+    KernelKeeps,
 }
 
 impl Planted {
-    pub const ALL: [Planted; 8] = [
+    pub const ALL: [Planted; 12] = [
         Planted::EarlyPersisted,
         Planted::StaleReader,
         Planted::SliceNotStored,
@@ -32,6 +40,10 @@ impl Planted {
         Planted::LostChange,
         Planted::ForgottenOpen,
         Planted::LockBeforeItsTurn,
+        Planted::RecallUnheeded,
+        Planted::LongLease,
+        Planted::LateFacts,
+        Planted::KernelKeeps,
     ];
 
     pub fn name(self) -> &'static str {
@@ -44,6 +56,10 @@ impl Planted {
             Planted::LostChange => "lost-change",
             Planted::ForgottenOpen => "forgotten-open",
             Planted::LockBeforeItsTurn => "lock-before-its-turn",
+            Planted::RecallUnheeded => "recall-unheeded",
+            Planted::LongLease => "long-lease",
+            Planted::LateFacts => "late-facts",
+            Planted::KernelKeeps => "kernel-keeps",
         }
     }
 

@@ -2,10 +2,11 @@
 
 use super::data::{WriteId, whole};
 use super::history::{Act, NameId, Saw};
+use super::kernel::Since;
 use super::world::{Event, Life, World};
 use baton_core::meta::ops::*;
 use baton_core::meta::{Answer, Op, Query};
-use baton_core::mount::{Call, CallId, Done, Handle, Input};
+use baton_core::mount::{Call, CallId, Done, Handle, Input, Valid};
 use baton_core::types::{Cookie, Cred, Errno, Ino, Kind, Name, XattrName};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -34,6 +35,8 @@ pub(super) struct Process {
     client: u64,
     /// The call under way, and the file that must stay alive during it.
     pending: Option<(usize, Act, Option<Held>)>,
+    /// What the kernel knew when that began.
+    since: Since,
     open: Vec<Held>,
     known: Vec<Ino>,
     dirs: Vec<Ino>,
@@ -47,12 +50,19 @@ pub(super) struct Process {
     pub(super) idle: bool,
 }
 
+impl Process {
+    pub(super) fn act_under_way(&self) -> Option<&Act> {
+        self.pending.as_ref().map(|(_, act, _)| act)
+    }
+}
+
 impl World {
     pub(super) fn new_process(&mut self) -> Process {
         self.stats.processes += 1;
         Process {
             client: self.stats.processes,
             pending: None,
+            since: Since::default(),
             open: Vec::new(),
             known: Vec::new(),
             dirs: vec![Ino::ROOT],
@@ -79,10 +89,27 @@ impl World {
             return;
         }
         let act = if self.calm { self.last_act(mount, at) } else { Some(self.next_act(mount, at)) };
-        match act {
-            Some((act, held)) => self.make_call(mount, at, act, held),
-            None => self.mounts[mount].processes[at].idle = true,
+        let Some((act, held)) = act else {
+            self.mounts[mount].processes[at].idle = true;
+            return;
+        };
+        let now = self.mounts[mount].clock.mono(self.now);
+        if let Some(outcome) = self.mounts[mount].kernel.answer(&act, now) {
+            return self.kernel_answers(mount, at, act, outcome);
         }
+        // A mount that is stopped, or a directory in which another process of this kernel is busy.
+        let frozen = self.mounts[mount].frozen_until;
+        if frozen > self.now || self.directory_is_locked(mount, &act) {
+            let process = &mut self.mounts[mount].processes[at];
+            match held {
+                Some(held) if matches!(act, Act::Release) => process.open.push(held),
+                Some(_) => {}
+                None => process.script.push_front(act),
+            }
+            let later = frozen.max(self.now + 1_000);
+            return self.at(later, Event::Process(mount, life, at));
+        }
+        self.make_call(mount, at, act, held);
     }
 
     /// In the calm a process closes what it has open, and the auditor reads on.
@@ -115,7 +142,7 @@ impl World {
         if let Some(range) = process.locked.first().filter(|_| rng.one_in(4)) {
             return (Act::Unlock { range: *range }, None);
         }
-        let choice = rng.range(0, 110);
+        let choice = rng.range(0, 140);
         match (choice, held, known, process.log) {
             (0..=9, _, _, _) => (Act::Create { dir, name, exclusive: rng.one_in(2) }, None),
             (10..=16, _, _, _) => (Act::Lookup { dir, name }, None),
@@ -139,6 +166,11 @@ impl World {
                 (Act::Release, Some(process.open.remove(at)))
             }
             (53..=64, _, _, Some(ino)) => (Act::Write { ino, at: None, len: rng.range(20, 120), id: rng.next() }, None),
+            // What is asked again and again comes to be kept.
+            (110..=119, _, _, _) => again(rng, process, Act::Lookup { dir, name }),
+            (120..=126, _, Some(ino), _) => again(rng, process, Act::Stat { ino }),
+            (127..=131, _, Some(ino), _) => again(rng, process, Act::GetXattr { ino }),
+            (132.., _, _, _) => again(rng, process, Act::List { dir }),
             (100.., _, _, _) => {
                 let range = rng.below(LOCK_RANGES as usize) as u8;
                 (Act::Lock { range, exclusive: rng.one_in(2), wait: !rng.one_in(4) }, None)
@@ -146,6 +178,41 @@ impl World {
             (_, Some(held), _, _) => (file_act(rng, held.ino), Some(held)),
             _ => (Act::Create { dir, name, exclusive: false }, None),
         }
+    }
+
+    fn kernel_answers(&mut self, mount: usize, at: usize, act: Act, outcome: Result<Done, Errno>) {
+        self.stats.count("answered by a kernel");
+        self.stats.operations += 1;
+        self.trace.line(self.now, || format!("the kernel of mount {mount} answers {act:?}: {outcome:?}"));
+        let (life, client) = (self.mounts[mount].life, self.mounts[mount].processes[at].client);
+        let entry = self.history.begin(client, self.now, act.clone());
+        let saw = saw(&act, &outcome);
+        self.learn(mount, at, &act, &saw, outcome.ok());
+        self.history.end(entry, self.now, saw);
+        let pause = self.rng.range(self.plan.think_us / 10, self.plan.think_us * 2);
+        self.after(pause, Event::Process(mount, life, at));
+    }
+
+    /// A reply of the mount reaches its kernel, and the process behind it.
+    pub(super) fn reply_arrives(
+        &mut self,
+        mount: usize,
+        life: Life,
+        call: CallId,
+        outcome: Result<Done, Errno>,
+        valid: Valid,
+    ) {
+        if !self.mount_lives(mount, life) {
+            return;
+        }
+        let sim = &mut self.mounts[mount];
+        if let Some(at) = sim.calls.get(&call)
+            && let Some((_, act, _)) = &sim.processes[*at].pending
+        {
+            let since = sim.processes[*at].since;
+            sim.kernel.hear(act, since, &outcome, valid);
+        }
+        self.responded(mount, call, outcome);
     }
 
     fn make_call(&mut self, mount: usize, at: usize, act: Act, held: Option<Held>) {
@@ -159,7 +226,9 @@ impl World {
         let call = call_of(&act, handle, self.mounts[mount].processes[at].client);
         self.stats.operations += 1;
         self.trace.line(self.now, || format!("mount {mount} process {at} calls {} {act:?}", id.0));
+        let since = self.mounts[mount].kernel.since(&act);
         let process = &mut self.mounts[mount].processes[at];
+        process.since = since;
         let entry = self.history.begin(process.client, self.now, act.clone());
         process.pending = Some((entry, act, held));
         self.mounts[mount].calls.insert(id, at);
@@ -266,6 +335,12 @@ impl World {
             }
         }
     }
+}
+
+/// The same some more times.
+fn again(rng: &mut super::rng::Rng, process: &mut Process, act: Act) -> (Act, Option<Held>) {
+    process.script.extend(std::iter::repeat_n(act.clone(), rng.below(8)));
+    (act, None)
 }
 
 fn object(saw: &Saw) -> Option<Ino> {
@@ -423,6 +498,7 @@ fn saw(act: &Act, outcome: &Result<Done, Errno>) -> Saw {
         Done::Nothing => Saw::Done,
         Done::Answer(answer) => match answer {
             Answer::Attr(attr) => match act {
+                Act::Stat { .. } if attr.kind != Kind::File => Saw::Done,
                 Act::Stat { .. } | Act::Truncate { .. } | Act::Allocate { .. } | Act::Punch { .. } => {
                     Saw::Size(attr.size)
                 }

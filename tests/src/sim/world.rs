@@ -8,10 +8,10 @@ use super::node::SimNode;
 use super::rng::Rng;
 use super::run::{Plan, Stats};
 use super::trace::Trace;
-use baton_core::mount::{CallId, SliceFault, SlicePart};
+use baton_core::mount::{CallId, Done, SliceFault, SlicePart, Valid};
 use baton_core::node::{Changes, ToPeer};
 use baton_core::session::{ToMount, ToNode};
-use baton_core::types::{NodeId, SliceId};
+use baton_core::types::{Errno, NodeId, Object, SliceId};
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -53,6 +53,10 @@ pub(super) enum Event {
     Groups(usize, Life, CallId),
     /// A process makes its next call.
     Process(usize, Life, usize),
+    /// A mount's kernel forgets something, if it can.
+    Forget(usize, Life, Object),
+    /// A mount's reply reaches its kernel.
+    Reply(usize, Life, CallId, Result<Done, Errno>, Valid),
     Fault(Fault),
 }
 
@@ -189,6 +193,8 @@ impl World {
             Event::GetDone(mount, life, call, outcome) => self.get_done(mount, life, call, outcome),
             Event::Groups(mount, life, call) => self.groups(mount, life, call),
             Event::Process(mount, life, process) => self.process(mount, life, process),
+            Event::Forget(mount, life, object) => self.forget(mount, life, object),
+            Event::Reply(mount, life, call, outcome, valid) => self.reply_arrives(mount, life, call, outcome, valid),
             Event::Fault(fault) => self.fault(fault),
         }
     }
@@ -206,7 +212,7 @@ impl World {
             | Event::PutDone(mount, _, _, _, _)
             | Event::GetDone(mount, _, _, _)
             | Event::Groups(mount, _, _)
-            | Event::Process(mount, _, _) => self.mounts[*mount].frozen_until,
+            | Event::Forget(mount, _, _) => self.mounts[*mount].frozen_until,
             _ => 0,
         };
         (until > self.now).then_some(until)
@@ -237,6 +243,8 @@ impl World {
             Event::Groups(m, _, call) => (21 + (call.0 << 8), *m as u64),
             Event::Process(m, _, p) => (22 + ((*p as u64) << 8), *m as u64),
             Event::Fault(_) => (23, 0),
+            Event::Forget(m, ..) => (24, *m as u64),
+            Event::Reply(m, _, call, ..) => (25 + (call.0 << 8), *m as u64),
         };
         self.trace.event(self.now, what, whom);
         if self.trace.prints() && !matches!(event, Event::NodeTick(..) | Event::NodeWake(..) | Event::MountTick(..)) {
@@ -296,6 +304,10 @@ fn weigh_to_node(message: &ToNode) -> u64 {
         ToNode::Alive => 4,
         ToNode::Holds { round, .. } => 5 + (round << 4),
         ToNode::Goodbye => 6,
+        ToNode::Renew { sent } => 7 + (sent << 4),
+        ToNode::GaveBack(objects) => 8 + ((objects.len() as u64) << 4),
+        ToNode::Returned(objects) => 9 + ((objects.len() as u64) << 4),
+        ToNode::Empty => 10,
     }
 }
 
@@ -304,9 +316,11 @@ fn weigh_to_mount(message: &ToMount) -> u64 {
         ToMount::Welcome { session, last, .. } => 1 + (session.0 << 40) + (last << 4),
         ToMount::Gone => 2,
         ToMount::Replies(replies) => 3 + replies.iter().map(|r| r.0 << 4).sum::<u64>(),
-        ToMount::Answer { id, .. } => 4 + (id << 4),
+        ToMount::Answer { id, facts, .. } => 4 + (id << 4) + ((facts.len() as u64) << 40),
         ToMount::Again => 5,
         ToMount::WhoHolds { round, .. } => 6 + (round << 4),
         ToMount::LocksMoved { ino } => 7 + (ino.0 << 4),
+        ToMount::Lease { sent, lasts } => 8 + ((sent ^ lasts << 20) << 4),
+        ToMount::Recall(objects) => 9 + ((objects.len() as u64) << 4),
     }
 }

@@ -6,7 +6,7 @@ mod raft;
 pub(crate) use ops::{cred, op, own_op, query};
 pub(crate) use raft::raft_message;
 
-use baton_core::meta::{Answer, DirEntry, Layout, Piece, PieceSource, StatFs};
+use baton_core::meta::{Answer, DirEntry, Entry, Fact, Key, Layout, Piece, PieceSource, Record, StatFs, Value};
 use baton_core::node::{Space, ToPeer};
 use baton_core::session::{Command, Reply, ToMount, ToNode};
 use baton_core::types::*;
@@ -164,6 +164,31 @@ fn inos() -> impl Strategy<Value = Vec<Ino>> {
     vec(ino(), 0..10)
 }
 
+fn object() -> impl Strategy<Value = Object> {
+    prop_oneof![
+        ino().prop_map(Object::Whole),
+        ino().prop_map(Object::Rights),
+        (ino(), name()).prop_map(|(dir, name)| Object::Entry(dir, name)),
+    ]
+}
+
+fn pair() -> impl Strategy<Value = (Key, Value)> {
+    prop_oneof![
+        (ino(), name(), id())
+            .prop_map(|(dir, name, cookie)| { (Key::Listing(dir, Cookie(cookie)), Value::Listing(name)) }),
+        (ino(), name(), ino(), kind(), id()).prop_map(|(dir, name, ino, kind, cookie)| {
+            (Key::Entry(dir, name), Value::Entry(Entry { ino, kind, cookie: Cookie(cookie) }))
+        }),
+    ]
+}
+
+fn fact() -> impl Strategy<Value = Fact> {
+    let value = (pair(), any::<bool>()).prop_map(|((key, value), there)| Record::Value(key, there.then_some(value)));
+    let range = (pair(), pair(), any::<u64>(), vec(pair(), 0..4));
+    let range = range.prop_map(|((from, _), (to, _), max, found)| Record::Range { from, to, max, found });
+    (object(), prop_oneof![value, range]).prop_map(|(object, record)| Fact { object, record })
+}
+
 pub(crate) fn to_node() -> impl Strategy<Value = ToNode> {
     prop_oneof![
         (option::of(session()), client(), any::<u64>()).prop_map(|(session, client, nonce)| ToNode::Hello {
@@ -172,7 +197,16 @@ pub(crate) fn to_node() -> impl Strategy<Value = ToNode> {
             nonce
         }),
         vec(command(), 0..5).prop_map(ToNode::Commands),
-        (any::<u64>(), cred(), query()).prop_map(|(id, cred, query)| ToNode::Ask { id, cred, query }),
+        (any::<u64>(), cred(), query(), any::<bool>()).prop_map(|(id, cred, query, keep)| ToNode::Ask {
+            id,
+            cred,
+            query,
+            keep
+        }),
+        any::<u64>().prop_map(|sent| ToNode::Renew { sent }),
+        vec(object(), 0..5).prop_map(ToNode::GaveBack),
+        vec(object(), 0..5).prop_map(ToNode::Returned),
+        Just(ToNode::Empty),
         Just(ToNode::Alive),
         (any::<u64>(), inos()).prop_map(|(round, inos)| ToNode::Holds { round, inos }),
         Just(ToNode::Goodbye),
@@ -184,7 +218,9 @@ pub(crate) fn to_mount() -> impl Strategy<Value = ToMount> {
         (session(), any::<u64>(), node()).prop_map(|(session, last, node)| ToMount::Welcome { session, last, node }),
         Just(ToMount::Gone),
         vec((any::<u64>(), reply()), 0..5).prop_map(ToMount::Replies),
-        (any::<u64>(), reply()).prop_map(|(id, reply)| ToMount::Answer { id, reply }),
+        (any::<u64>(), reply(), vec(fact(), 0..4)).prop_map(|(id, reply, facts)| ToMount::Answer { id, reply, facts }),
+        any::<[u64; 2]>().prop_map(|[sent, lasts]| ToMount::Lease { sent, lasts }),
+        vec(object(), 0..5).prop_map(ToMount::Recall),
         Just(ToMount::Again),
         (any::<u64>(), inos()).prop_map(|(round, inos)| ToMount::WhoHolds { round, inos }),
         ino().prop_map(|ino| ToMount::LocksMoved { ino }),

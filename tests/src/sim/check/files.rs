@@ -49,6 +49,8 @@ fn says_something(record: &Record) -> bool {
     match record.saw {
         Saw::Failed(_) => false,
         Saw::Nothing => !reads,
+        // Of something that is no file.
+        Saw::Done if reads => false,
         _ => true,
     }
 }

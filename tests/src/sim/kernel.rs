@@ -1,0 +1,156 @@
+//! The double of the kernel's caches: names and attributes that a mount let it keep, answered without the mount, also while
+//! the mount is stopped.
+//!
+//! It has the habits that make caches hard (docs/decisions: copies): an answer that is under way when the kernel is told to
+//! forget attributes is not kept; a name is forgotten only when nothing happens in its directory, and a command of this
+//! mount that is under way there counts; what a rename moves keeps its time under its new name.
+
+use super::history::Act;
+use super::planted::Planted;
+use super::workload::name_of;
+use super::world::{Event, Life, World};
+use baton_core::meta::Answer;
+use baton_core::meta::ops::RenameHow;
+use baton_core::mount::{Done, Input, Valid};
+use baton_core::types::{Attr, Errno, Ino, Name, Object};
+use std::collections::BTreeMap;
+
+/// A kernel counts in ticks, and rounds up.
+const TICK_US: u64 = 10_000;
+
+#[derive(Default)]
+pub(super) struct Kernel {
+    names: BTreeMap<(Ino, Name), (Option<Attr>, u64)>,
+    attrs: BTreeMap<Ino, (Attr, u64)>,
+    /// How often it was told to forget attributes.
+    forgotten: BTreeMap<Ino, u64>,
+}
+
+/// What of the kernel's state a call found when it began.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Since(u64);
+
+type Outcome = Result<Done, Errno>;
+
+impl Kernel {
+    /// The answer, if the kernel has it.
+    pub(super) fn answer(&self, act: &Act, now: u64) -> Option<Outcome> {
+        let done = |attr: &Attr| Ok(Done::Answer(Answer::Attr(attr.clone())));
+        match act {
+            Act::Lookup { dir, name } => {
+                let (found, _) = self.names.get(&(*dir, name_of(*name))).filter(|(_, until)| now < *until)?;
+                Some(found.as_ref().map_or(Err(Errno::ENOENT), done))
+            }
+            Act::Stat { ino } => {
+                let (attr, _) = self.attrs.get(ino).filter(|(_, until)| now < *until)?;
+                Some(done(attr))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn since(&self, act: &Act) -> Since {
+        match act {
+            Act::Stat { ino } => Since(self.forgotten.get(ino).copied().unwrap_or(0)),
+            _ => Since::default(),
+        }
+    }
+
+    /// A reply of the mount.
+    pub(super) fn hear(&mut self, act: &Act, since: Since, outcome: &Outcome, valid: Valid) {
+        match (act, outcome) {
+            (Act::Lookup { dir, name }, Ok(Done::Answer(Answer::Attr(attr)))) if valid.entry > 0 => {
+                self.names.insert((*dir, name_of(*name)), (Some(attr.clone()), valid.entry + TICK_US));
+            }
+            (Act::Lookup { dir, name }, Err(Errno::ENOENT)) if valid.entry > 0 => {
+                self.names.insert((*dir, name_of(*name)), (None, valid.entry + TICK_US));
+            }
+            (Act::Stat { ino }, Ok(Done::Answer(Answer::Attr(attr)))) if valid.attr > 0 => {
+                if self.forgotten.get(ino).copied().unwrap_or(0) == since.0 {
+                    self.attrs.insert(*ino, (attr.clone(), valid.attr + TICK_US));
+                }
+            }
+            (Act::Rename { dir, name, new_dir, new_name, how }, Ok(_)) => {
+                let (old, new) = ((*dir, name_of(*name)), (*new_dir, name_of(*new_name)));
+                let (moved, there) = (self.names.remove(&old), self.names.remove(&new));
+                self.names.extend(moved.map(|entry| (new, entry)));
+                if *how == RenameHow::Exchange {
+                    self.names.extend(there.map(|entry| (old, entry)));
+                }
+            }
+            // Of the rest it knows what came of it, or asks again.
+            (act, Ok(_) | Err(Errno::EEXIST | Errno::ENOENT)) => {
+                for (dir, name) in names_changed(act) {
+                    self.names.remove(&(dir, name));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The names that an act changes.
+fn names_changed(act: &Act) -> Vec<(Ino, Name)> {
+    match act {
+        Act::Create { dir, name, .. }
+        | Act::Mkdir { dir, name }
+        | Act::Symlink { dir, name }
+        | Act::Link { dir, name, .. }
+        | Act::Unlink { dir, name }
+        | Act::Rmdir { dir, name } => vec![(*dir, name_of(*name))],
+        Act::Rename { dir, name, new_dir, new_name, .. } => {
+            vec![(*dir, name_of(*name)), (*new_dir, name_of(*new_name))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether an act has the directory locked while it is under way; what only reads, with others that do.
+fn locks(act: &Act, dir: Ino) -> Option<bool> {
+    let changes = names_changed(act);
+    if changes.iter().any(|(d, _)| *d == dir) {
+        return Some(true);
+    }
+    matches!(act, Act::Lookup { dir: d, .. } | Act::List { dir: d } if *d == dir).then_some(false)
+}
+
+impl World {
+    /// Whether a process of this mount has to wait for another one that is busy in the same directory.
+    pub(super) fn directory_is_locked(&self, mount: usize, act: &Act) -> bool {
+        let dirs = match act {
+            Act::Lookup { dir, .. } | Act::List { dir } => vec![*dir],
+            act => names_changed(act).into_iter().map(|(dir, _)| dir).collect(),
+        };
+        dirs.iter().any(|dir| {
+            let mine = locks(act, *dir).unwrap_or(false);
+            self.acts_under_way(mount).any(|other| locks(other, *dir).is_some_and(|theirs| theirs || mine))
+        })
+    }
+
+    fn acts_under_way(&self, mount: usize) -> impl Iterator<Item = &Act> {
+        self.mounts[mount].processes.iter().filter_map(|process| process.act_under_way())
+    }
+
+    /// The machine wants the kernel to forget something: done in a while, and tried again while the directory is locked.
+    pub(super) fn forget(&mut self, mount: usize, life: Life, object: Object) {
+        if !self.mount_lives(mount, life) {
+            return;
+        }
+        if let Object::Entry(dir, _) = &object
+            && self.acts_under_way(mount).any(|act| locks(act, *dir).is_some())
+        {
+            return self.after(500, Event::Forget(mount, life, object));
+        }
+        let keeps = self.plan.planted == Some(Planted::KernelKeeps);
+        let kernel = &mut self.mounts[mount].kernel;
+        match &object {
+            _ if keeps => {}
+            Object::Entry(dir, name) => drop(kernel.names.remove(&(*dir, name.clone()))),
+            Object::Whole(ino) | Object::Rights(ino) => {
+                kernel.attrs.remove(ino);
+                *kernel.forgotten.entry(*ino).or_default() += 1;
+            }
+        }
+        self.step_mount(mount, Input::Forgot(object));
+    }
+}
