@@ -68,7 +68,7 @@ impl Script {
     }
 
     fn outcomes(&mut self) -> Vec<(CallId, Result<Done, Errno>)> {
-        let outcome = |o| if let Output::Respond { call, outcome } = o { Some((call, outcome)) } else { None };
+        let outcome = |o| if let Output::Respond { call, outcome, .. } = o { Some((call, outcome)) } else { None };
         std::mem::take(&mut self.out).into_iter().filter_map(outcome).collect()
     }
 
@@ -176,7 +176,7 @@ fn a_fenced_mount_fails_what_may_have_happened_and_begins_anew() {
     s.welcome(2);
     let asked = s.told();
     let [ToNode::Ask { id, .. }] = asked[..] else { panic!("{asked:?}") };
-    s.says(ToMount::Answer { id, reply: Reply::Done(Answer::Attr(attr(5))) });
+    s.says(ToMount::Answer { id, reply: Reply::Done(Answer::Attr(attr(5))), facts: Vec::new() });
     assert_eq!(s.outcomes(), [(question, Ok(Done::Answer(Answer::Attr(attr(5)))))]);
     s.unlink();
     assert_eq!(s.numbers(), [(1, 0)], "numbers begin anew with the session");
@@ -189,12 +189,12 @@ fn who_holds_waits_for_opens_that_began_before() {
     s.out.clear();
     s.says(ToMount::WhoHolds { round: 1, inos: vec![Ino(5), Ino(6)] });
     assert_eq!(s.told(), [], "the open may still succeed");
-    s.says(ToMount::Answer { id: 1, reply: Reply::Done(Answer::Attr(attr(5))) });
+    s.says(ToMount::Answer { id: 1, reply: Reply::Done(Answer::Attr(attr(5))), facts: Vec::new() });
     assert_eq!(s.told(), [ToNode::Holds { round: 1, inos: vec![Ino(5)] }]);
     s.call(Call::Open { ino: Ino(6), read: true, write: false, exec: false });
     s.call(Call::Release(Handle(1)));
     s.out.clear();
-    s.says(ToMount::Answer { id: 2, reply: Reply::Failed(Errno::ESTALE) });
+    s.says(ToMount::Answer { id: 2, reply: Reply::Failed(Errno::ESTALE), facts: Vec::new() });
     s.says(ToMount::WhoHolds { round: 2, inos: vec![Ino(5)] });
     assert_eq!(s.told(), [ToNode::Holds { round: 2, inos: vec![] }]);
 }
@@ -207,7 +207,7 @@ fn an_open_that_begins_later_delays_no_answer() {
     s.says(ToMount::WhoHolds { round: 1, inos: vec![Ino(9)] });
     s.call(open(6));
     s.out.clear();
-    s.says(ToMount::Answer { id: 1, reply: Reply::Failed(Errno::ENOENT) });
+    s.says(ToMount::Answer { id: 1, reply: Reply::Failed(Errno::ENOENT), facts: Vec::new() });
     assert_eq!(s.told(), [ToNode::Holds { round: 1, inos: vec![] }]);
 }
 
@@ -238,12 +238,12 @@ fn layout(slice: u64) -> Reply {
 fn a_read_whose_slice_was_replaced_starts_again() {
     let mut s = Script::connected();
     let call = s.call(Call::Read { ino: Ino(5), offset: 0, len: 3 });
-    s.says(ToMount::Answer { id: 1, reply: layout(1) });
+    s.says(ToMount::Answer { id: 1, reply: layout(1), facts: Vec::new() });
     s.out.clear();
     s.give(Input::Got { call, outcome: Err(SliceFault::Missing) });
     let query = Query::ReadLayout(ReadLayout { ino: Ino(5), offset: 0, len: 3 });
     assert!(matches!(&s.told()[..], [ToNode::Ask { id: 2, query: asked, .. }] if *asked == query));
-    s.says(ToMount::Answer { id: 2, reply: layout(2) });
+    s.says(ToMount::Answer { id: 2, reply: layout(2), facts: Vec::new() });
     s.out.clear();
     s.give(Input::Got { call, outcome: Ok(vec![Bytes::from_static(b"abc")]) });
     assert_eq!(s.outcomes(), [(call, Ok(Done::Data(vec![Bytes::from_static(b"abc")])))]);
@@ -319,11 +319,13 @@ fn a_mount_without_a_node_waits_and_then_asks() {
     assert!(s.mount.is_ready());
     let told = s.told();
     assert!(matches!(told[0], ToNode::Hello { session: None, nonce: 7, .. }));
-    assert!(
-        told.iter()
-            .any(|m| *m
-                == ToNode::Ask { id: 1, cred: Cred { uid: 1, gid: 1, groups: None }, query: open.clone().into() })
-    );
+    assert!(told.iter().any(|m| *m
+        == ToNode::Ask {
+            id: 1,
+            cred: Cred { uid: 1, gid: 1, groups: None },
+            query: open.clone().into(),
+            keep: false
+        }));
     assert!(told.iter().any(|m| matches!(m, ToNode::Commands(c) if c[0].number == 1 && c[0].session == SessionId(3))));
 }
 
@@ -346,15 +348,15 @@ fn a_lock_that_is_waited_for_comes_or_the_waiting_is_ended() {
         told.into_iter().filter_map(id).collect::<Vec<u64>>()
     };
     let ids = asks(s.told());
-    s.says(ToMount::Answer { id: ids[0], reply: Reply::Done(Answer::Done) });
-    s.says(ToMount::Answer { id: ids[1], reply: Reply::Done(Answer::Queued) });
+    s.says(ToMount::Answer { id: ids[0], reply: Reply::Done(Answer::Done), facts: Vec::new() });
+    s.says(ToMount::Answer { id: ids[1], reply: Reply::Done(Answer::Queued), facts: Vec::new() });
     assert_eq!(s.outcomes(), [(first, Ok(Done::Nothing))]);
     // A hint may get lost: it asks by itself, and the answer that is late by then is nobody's.
     s.wait(1_100_000);
     let late = asks(s.told());
     s.give(Input::Interrupt { call: second });
     assert_eq!(s.numbers(), [(3, 2)], "withdrawn");
-    s.says(ToMount::Answer { id: late[0], reply: Reply::Done(Answer::Done) });
+    s.says(ToMount::Answer { id: late[0], reply: Reply::Done(Answer::Done), facts: Vec::new() });
     assert_eq!(s.outcomes(), []);
     s.says(ToMount::Replies(vec![queued(3)]));
     assert_eq!(s.outcomes(), [(second, Err(Errno::EINTR))]);
@@ -365,7 +367,7 @@ fn a_lost_session_takes_its_locks_along_until_their_files_are_closed() {
     let mut s = Script::connected();
     s.call(Call::Open { ino: Ino(5), read: true, write: true, exec: false });
     let ToNode::Ask { id, .. } = s.told().remove(0) else { panic!() };
-    s.says(ToMount::Answer { id, reply: Reply::Done(Answer::Attr(attr(5))) });
+    s.says(ToMount::Answer { id, reply: Reply::Done(Answer::Attr(attr(5))), facts: Vec::new() });
     let Some((_, Ok(Done::Opened { handle, .. }))) = s.outcomes().pop() else { panic!() };
     s.call(lock(1, false));
     s.done(1);
@@ -392,7 +394,7 @@ fn the_last_close_of_a_file_ends_what_nobody_said_had_ended() {
     let mut s = Script::connected();
     s.call(Call::Open { ino: Ino(5), read: true, write: true, exec: false });
     let ToNode::Ask { id, .. } = s.told().remove(0) else { panic!() };
-    s.says(ToMount::Answer { id, reply: Reply::Done(Answer::Attr(attr(5))) });
+    s.says(ToMount::Answer { id, reply: Reply::Done(Answer::Attr(attr(5))), facts: Vec::new() });
     let Some((_, Ok(Done::Opened { handle, .. }))) = s.outcomes().pop() else { panic!() };
     s.call(lock(1, false));
     s.done(1);

@@ -256,8 +256,9 @@ fn a_mount_of_a_follower_gets_its_answers() {
     cluster.pass(200_000);
     assert_eq!(cluster.replies(), BTreeSet::from([1, 2]));
     let query = Query::GetAttr(GetAttr { ino: Ino::ROOT });
-    cluster.mount_says(follower, ToNode::Ask { id: 5, cred: Cred::ROOT, query });
-    let Some((_, _, ToMount::Answer { id: 5, reply: Reply::Done(Answer::Attr(root)) })) = cluster.mounts.last() else {
+    cluster.mount_says(follower, ToNode::Ask { id: 5, cred: Cred::ROOT, query, keep: false });
+    let Some((_, _, ToMount::Answer { id: 5, reply: Reply::Done(Answer::Attr(root)), .. })) = cluster.mounts.last()
+    else {
         panic!("{:?}", cluster.mounts.last());
     };
     assert_eq!(root.nlink, 4);
