@@ -93,7 +93,7 @@ impl Client {
             return Kept::default();
         }
         let moment = |micros| (micros > 0).then(|| self.started + Duration::from_micros(micros));
-        Kept { entry: moment(valid.entry), attr: moment(valid.attr) }
+        Kept { entry: moment(valid.entry), attr: moment(valid.attr), pages: valid.pages, quiet: valid.quiet }
     }
 
     /// Waits until a node has answered.
@@ -208,9 +208,10 @@ impl Client {
                 }
             }
             Output::Tell(message) => self.tell(message),
-            Output::Forget(object) => match self.kernel.get() {
-                Some(kernel) => kernel.forget(object),
-                None => inputs.push_back(Input::Forgot(object)),
+            Output::Forget(what) => match (self.kernel.get(), what.object()) {
+                (Some(kernel), _) => kernel.forget(what),
+                (None, Some(object)) => inputs.push_back(Input::Forgot(object)),
+                (None, None) => {}
             },
             Output::Put { call, id, data } => {
                 let client = self.clone();

@@ -2,7 +2,7 @@
 
 mod support;
 
-use baton_fs_mount::fuse::{MountError, MountOptions, mount};
+use baton_fs_mount::fuse::{Kept, MountError, MountOptions, mount};
 use rustix::fs::{FallocateFlags, RenameFlags, SeekFrom, XattrFlags};
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -227,6 +227,6 @@ impl baton_fs_mount::fuse::Caller for Nobody {
         _call: baton_core::mount::Call,
         done: baton_fs_mount::fuse::OnDone,
     ) {
-        done(Err(baton_core::types::Errno::EIO));
+        done(Err(baton_core::types::Errno::EIO), Kept::default());
     }
 }

@@ -24,6 +24,8 @@ pub enum Call {
     Create(Create),
     Read {
         ino: Ino,
+        /// Through which open file, where the kernel may keep what is read.
+        handle: Option<Handle>,
         offset: u64,
         len: u32,
     },
@@ -42,6 +44,8 @@ pub enum Call {
     /// Locks a range, and waits for it if it is told to.
     Lock {
         ino: Ino,
+        /// Through which open file, if that is known.
+        handle: Option<Handle>,
         owner: u64,
         pid: u32,
         start: u64,

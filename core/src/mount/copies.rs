@@ -19,10 +19,10 @@
 //! * facts in the answer to a question that was asked before copies were given back are not believed: the node may count
 //!   them as gone.
 
-use super::{MountMachine, Output};
+use super::{Handle, MountMachine, Output};
 use crate::meta::{Fact, Fault, Key, Op, Query, Record, Step, Stop, Store, Txn, Value};
 use crate::session::{Reply, ToNode};
-use crate::types::{Cred, Ino, Kind, Object, Stamp};
+use crate::types::{Cred, Ino, Kind, Name, Object, Stamp};
 use std::collections::BTreeMap;
 
 /// The lease is renewed this often while there are copies, or were not long ago.
@@ -34,6 +34,8 @@ const CLOCK_MARGIN: u64 = 10;
 const KERNEL_ROUNDS_US: u64 = 20_000;
 /// For how long the kernel may know a name at first.
 const NAME_US: u64 = 100_000;
+/// For how long the kernel may know the attributes that came with a name.
+const FOUND_US: u64 = 10_000;
 /// Nobody asked for it: given back.
 const UNUSED_US: u64 = 30_000_000;
 const SWEEP_US: u64 = 1_000_000;
@@ -52,6 +54,47 @@ const OFTEN: u8 = 2;
 pub struct Valid {
     pub entry: u64,
     pub attr: u64,
+    /// Of what is being opened: what will be read.
+    pub pages: Pages,
+    /// Of what is being opened: nobody needs to hear of each close.
+    pub quiet: bool,
+}
+
+/// Whether the kernel may keep bytes of a file, or a directory's listing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pages {
+    #[default]
+    No,
+    /// From now on; what it has from before may be old.
+    Fresh,
+    /// And what it has is true.
+    Known,
+}
+
+/// What the kernel is to know no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forget {
+    Name(Ino, Name),
+    Attr(Ino),
+    /// Attributes and pages.
+    All(Ino),
+    /// Attributes and some pages. Nobody waits for it.
+    Range {
+        ino: Ino,
+        offset: u64,
+        len: u32,
+    },
+}
+
+impl Forget {
+    /// What [`super::Input::Forgot`] names when it is done.
+    pub fn object(&self) -> Option<Object> {
+        match self {
+            Forget::Name(dir, name) => Some(Object::Entry(*dir, name.clone())),
+            Forget::Attr(ino) | Forget::All(ino) => Some(Object::Whole(*ino)),
+            Forget::Range { .. } => None,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -63,7 +106,7 @@ pub(super) struct Copies {
     swept: u64,
     held: BTreeMap<Object, Held>,
     /// Asked back, and the kernel may know them until then.
-    leaving: BTreeMap<Object, u64>,
+    leaving: BTreeMap<Object, Leaving>,
     asked: BTreeMap<Object, u8>,
     asked_since: u64,
     /// Facts in answers to earlier questions are not believed.
@@ -77,6 +120,29 @@ struct Held {
     used: u64,
     /// Until when the kernel may know something of it.
     kernel_until: u64,
+    /// Until when it may know something that it cannot be told to forget.
+    sure_until: u64,
+    /// The kernel may have pages of it.
+    paged: bool,
+}
+
+impl Held {
+    fn is_unknown_to_kernel(&self, now: u64) -> bool {
+        !self.paged && self.kernel_until.max(self.sure_until) <= now
+    }
+}
+
+/// What was asked back and the kernel has not let go of.
+#[derive(Clone, Copy)]
+struct Leaving {
+    /// It is over then, whatever the kernel does, and not before.
+    until: u64,
+    not_before: u64,
+    forgot: bool,
+    /// Pages came in meanwhile: once more.
+    again: bool,
+    /// Nobody asked for it back.
+    own_will: bool,
 }
 
 /// The records as a store: it knows what was read for the same question.
@@ -146,6 +212,9 @@ impl Copies {
 
     fn take(&mut self, facts: Vec<Fact>, now: u64) {
         for Fact { object, record } in facts {
+            if self.leaving.contains_key(&object) {
+                continue;
+            }
             let held = self.held.entry(object).or_insert_with(|| Held { since: now, used: now, ..Held::default() });
             held.used = now;
             let place = |r: &Record| match (r, &record) {
@@ -167,14 +236,22 @@ impl Copies {
         })
     }
 
+    /// What the name stands for.
+    fn found(&self, entry: &Object) -> Option<Ino> {
+        self.held.get(entry)?.records.iter().find_map(|record| match record {
+            Record::Value(_, Some(Value::Entry(entry))) => Some(entry.ino),
+            _ => None,
+        })
+    }
+
     /// Names in this directory that the kernel may know: until when, the last of them.
     fn names_until(&self, dir: Ino) -> u64 {
         let of_dir = |(object, held): (&Object, &Held)| match object {
             Object::Entry(d, _) if *d == dir => held.kernel_until,
             _ => 0,
         };
-        let leaving = |(object, until): (&Object, &u64)| match object {
-            Object::Entry(d, _) if *d == dir => *until,
+        let leaving = |(object, leaving): (&Object, &Leaving)| match object {
+            Object::Entry(d, _) if *d == dir => leaving.until,
             _ => 0,
         };
         let held = self.held.iter().map(of_dir).max().unwrap_or(0);
@@ -189,6 +266,16 @@ impl Copies {
             return 0;
         }
         held.kernel_until = held.kernel_until.max(until + KERNEL_ROUNDS_US);
+        until
+    }
+
+    /// The attributes that come with a name: if the kernel does not know the object yet, it cannot be told to forget them
+    /// while they are on their way. So they are good for a moment, and whoever asks for the object back waits for its end.
+    fn let_kernel_keep_briefly(&mut self, object: &Object, now: u64) -> u64 {
+        let until = self.let_kernel_keep(object, FOUND_US, now);
+        if let Some(held) = self.held.get_mut(object).filter(|_| until > 0) {
+            held.sure_until = until + KERNEL_ROUNDS_US;
+        }
         until
     }
 }
@@ -237,7 +324,7 @@ impl MountMachine {
         }
         match (query, query.about()) {
             (Query::GetAttr(_), Some(whole)) => {
-                Valid { entry: 0, attr: copies.let_kernel_keep(&whole, u64::MAX / 2, now) }
+                Valid { attr: copies.let_kernel_keep(&whole, u64::MAX / 2, now), ..Valid::default() }
             }
             (Query::Lookup(lookup), Some(entry)) => {
                 // The kernel walks through names that it knows without asking who does: only where everybody may.
@@ -246,35 +333,102 @@ impl MountMachine {
                     return Valid::default();
                 }
                 let since = copies.held.get(&entry).map_or(now, |held| held.since);
-                Valid { entry: copies.let_kernel_keep(&entry, NAME_US.max((now - since) / 2), now), attr: 0 }
+                let until = copies.let_kernel_keep(&entry, NAME_US.max((now - since) / 2), now);
+                let found = copies.found(&entry).map(Object::Whole);
+                let attr = found.map_or(0, |whole| copies.let_kernel_keep_briefly(&whole, now));
+                Valid { entry: until, attr, ..Valid::default() }
             }
             _ => Valid::default(),
         }
     }
 
-    pub(super) fn recalled(&mut self, objects: Vec<Object>) {
-        let (mut gone, mut leaving) = (Vec::new(), Vec::new());
-        for object in objects {
-            let mut until = self.copies.held.remove(&object).map_or(0, |held| held.kernel_until);
-            if let Object::Rights(dir) = &object {
-                until = until.max(self.copies.names_until(*dir));
-            }
-            if until > self.now { leaving.push((object, until)) } else { gone.push(object) }
+    /// An object is being opened: whether the kernel may keep what is read, and whether closes matter.
+    pub(super) fn pages_of(&mut self, ino: Ino, write: bool) -> Valid {
+        let whole = Object::Whole(ino);
+        if write || !self.copies.is_valid(self.now) {
+            return Valid::default();
         }
-        for (object, until) in leaving {
-            self.copies.leaving.insert(object.clone(), until);
-            // Who may search a directory the kernel knows only by the names in it, and their times are short.
-            if !matches!(object, Object::Rights(_)) {
-                self.out.push(Output::Forget(object));
+        let is_file = self.copies.inode(&whole).is_some_and(|inode| inode.kind == Kind::File);
+        let quiet = is_file && !self.has_locks_on(ino);
+        let Some(held) = self.copies.held.get_mut(&whole) else { return Valid::default() };
+        let pages = if std::mem::replace(&mut held.paged, true) { Pages::Known } else { Pages::Fresh };
+        Valid { pages, quiet, ..Valid::default() }
+    }
+
+    /// Bytes go to the kernel, which keeps them where the file was opened so. Without a copy it must not for long.
+    pub(super) fn bytes_read(&mut self, ino: Ino, handle: Option<Handle>, offset: u64, len: u32) {
+        let cached = handle.and_then(|handle| self.handles.get(&handle)).is_some_and(|opened| opened.cached);
+        let whole = Object::Whole(ino);
+        if !cached || self.copies.held.contains_key(&whole) {
+            return;
+        }
+        if let Some(leaving) = self.copies.leaving.get_mut(&whole) {
+            leaving.again = true;
+        } else {
+            self.out.push(Output::Forget(Forget::Range { ino, offset, len }));
+        }
+    }
+
+    pub(super) fn recalled(&mut self, objects: Vec<Object>) {
+        let mut gone = Vec::new();
+        for object in objects {
+            if let Some(leaving) = self.copies.leaving.get_mut(&object) {
+                leaving.own_will = false;
+            } else if !self.take_from_kernel(&object, false) {
+                gone.push(object);
             }
         }
         self.say_returned(gone);
     }
 
+    /// Drops a copy. `true`: the kernel may still know something, and was told to forget it.
+    fn take_from_kernel(&mut self, object: &Object, own_will: bool) -> bool {
+        let held = self.copies.held.remove(object).unwrap_or_default();
+        let mut until = held.kernel_until.max(held.sure_until);
+        let forget = match object {
+            // Who may search a directory the kernel knows only by the names in it, and their times are short.
+            Object::Rights(dir) => {
+                until = until.max(self.copies.names_until(*dir));
+                None
+            }
+            Object::Entry(dir, name) => Some(Forget::Name(*dir, name.clone())),
+            Object::Whole(ino) if held.paged => {
+                // Pages have no time; but the node waits no longer than the lease.
+                until = until.max(self.copies.until);
+                Some(Forget::All(*ino))
+            }
+            Object::Whole(ino) => Some(Forget::Attr(*ino)),
+        };
+        if until <= self.now {
+            return false;
+        }
+        let leaving = Leaving { until, not_before: held.sure_until, forgot: false, again: false, own_will };
+        self.copies.leaving.insert(object.clone(), leaving);
+        self.out.extend(forget.map(Output::Forget));
+        true
+    }
+
     /// The kernel knows nothing of it any more.
     pub(super) fn forgot(&mut self, object: Object) {
-        if self.copies.leaving.remove(&object).is_some() {
-            self.say_returned(vec![object]);
+        let now = self.now;
+        let Some(leaving) = self.copies.leaving.get_mut(&object) else { return };
+        if std::mem::take(&mut leaving.again)
+            && let Object::Whole(ino) = &object
+        {
+            return self.out.push(Output::Forget(Forget::All(*ino)));
+        }
+        leaving.forgot = true;
+        if leaving.not_before <= now {
+            self.left(object);
+        }
+    }
+
+    /// The kernel is done with it.
+    fn left(&mut self, object: Object) {
+        match self.copies.leaving.remove(&object) {
+            Some(Leaving { own_will: true, .. }) => self.give_back(vec![object]),
+            Some(_) => self.say_returned(vec![object]),
+            None => {}
         }
     }
 
@@ -290,7 +444,7 @@ impl MountMachine {
         let now = self.now;
         let is_free = |object: &Object| {
             !matches!(object, Object::Entry(..))
-                && self.copies.held.get(object).is_some_and(|held| held.kernel_until <= now)
+                && self.copies.held.get(object).is_some_and(|held| held.is_unknown_to_kernel(now))
                 && !matches!(object, Object::Rights(dir) if self.copies.names_until(*dir) > now)
         };
         let free: Vec<Object> = touched.into_iter().filter(is_free).collect();
@@ -316,7 +470,7 @@ impl MountMachine {
         let Some(until) = names.iter().filter_map(known).max() else { return };
         for name in names {
             let now = self.now;
-            self.copies.held.insert(name, Held { records: Vec::new(), since: now, used: now, kernel_until: until });
+            self.copies.held.insert(name, Held { since: now, used: now, kernel_until: until, ..Held::default() });
         }
     }
 
@@ -329,7 +483,14 @@ impl MountMachine {
 
     /// A stream to a node is new: it has given nothing out yet.
     pub(super) fn without_copies(&mut self) {
-        self.copies.held.clear();
+        // Times are over, or watched over by those who gave the copies out. Pages have none.
+        for (object, held) in std::mem::take(&mut self.copies.held) {
+            if let Object::Whole(ino) = object
+                && held.paged
+            {
+                self.out.push(Output::Forget(Forget::All(ino)));
+            }
+        }
         self.copies.leaving.clear();
         self.copies.until = 0;
         self.copies.renewed = 0;
@@ -346,20 +507,27 @@ impl MountMachine {
 
     pub(super) fn tick_copies(&mut self) {
         let now = self.now;
+        let over = |leaving: &Leaving| leaving.until <= now || leaving.forgot && leaving.not_before <= now;
         let left: Vec<Object> =
-            self.copies.leaving.iter().filter(|(_, until)| **until <= now).map(|(object, _)| object.clone()).collect();
-        for object in &left {
-            self.copies.leaving.remove(object);
+            self.copies.leaving.iter().filter(|(_, leaving)| over(leaving)).map(|(object, _)| object.clone()).collect();
+        for object in left {
+            self.left(object);
         }
-        self.say_returned(left);
         self.renew_if_due();
         if now >= self.copies.swept + SWEEP_US {
             self.copies.swept = now;
-            let unused = |held: &Held| held.kernel_until <= now && held.used + UNUSED_US <= now;
-            let free = self.copies.held.iter().filter(|(_, held)| unused(held)).map(|(object, _)| object.clone());
-            let free = free.take(GIVE_BACK_MAX).collect();
-            self.give_back(free);
+            self.give_back_unused();
         }
+    }
+
+    /// What nobody asked for in a while: at once where the kernel knows nothing of it, else when it forgot.
+    fn give_back_unused(&mut self) {
+        let now = self.now;
+        let unused = |held: &Held| held.kernel_until.max(held.sure_until) <= now && held.used + UNUSED_US <= now;
+        let unused = self.copies.held.iter().filter(|(_, held)| unused(held)).take(GIVE_BACK_MAX);
+        let mut unused: Vec<Object> = unused.map(|(object, _)| object.clone()).collect();
+        unused.retain(|object| !self.take_from_kernel(object, true));
+        self.give_back(unused);
     }
 
     pub(super) fn renew_if_due(&mut self) {

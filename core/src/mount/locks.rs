@@ -7,12 +7,12 @@
 //! not reach the file any more: until every handle on such an object is closed, changes of its bytes fail with EIO.
 
 use super::flow::{Got, Running, Want};
-use super::{Asked, Call, CallId, Done, Handle, MountMachine, Output};
+use super::{Asked, Call, CallId, Done, Handle, MountMachine, Opened, Output};
 use crate::meta::Query;
 use crate::meta::ops::AwaitsLock;
 use crate::session::ToNode;
 use crate::types::{Cred, Errno, Ino};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Who waits asks this often.
 const ASK_US: u64 = 1_000_000;
@@ -21,6 +21,8 @@ const ASK_US: u64 = 1_000_000;
 pub(super) struct Locks {
     /// Owners that may hold something: what else they close needs no command.
     owners: BTreeSet<(Ino, u64)>,
+    /// Owners by the open file they locked through, where the kernel does not say when a process closes it.
+    through: BTreeMap<Handle, BTreeSet<u64>>,
     /// Objects on which locks were lost.
     lost: BTreeSet<Ino>,
     last_ask: u64,
@@ -44,8 +46,13 @@ impl MountMachine {
             return Some(Err(Errno::EIO));
         }
         match call {
-            Call::Lock { ino, owner, .. } => {
+            Call::Lock { ino, owner, handle, .. } => {
                 self.locks.owners.insert((*ino, *owner));
+                if let Some(handle) = handle
+                    && self.handles.get(handle).is_some_and(|opened| opened.quiet)
+                {
+                    self.locks.through.entry(*handle).or_default().insert(*owner);
+                }
                 None
             }
             Call::Unlock { ino, owner, start: 0, end: u64::MAX } => {
@@ -55,12 +62,22 @@ impl MountMachine {
         }
     }
 
+    /// Whether anybody here may hold a lock on an object.
+    pub(super) fn has_locks_on(&self, ino: Ino) -> bool {
+        self.locks.lost.contains(&ino) || self.locks.owners.range((ino, 0)..=(ino, u64::MAX)).next().is_some()
+    }
+
     /// With the last handle on an object ends whatever is held on it: the kernel does not say so of every kind of lock (it is
     /// silent about those of an open file description that `fcntl` took).
     pub(super) fn released(&mut self, handle: Handle) {
-        let Some(ino) = self.handles.remove(&handle) else { return };
+        let Some(Opened { ino, .. }) = self.handles.remove(&handle) else { return };
+        for owner in self.locks.through.remove(&handle).unwrap_or_default() {
+            if self.locks.owners.remove(&(ino, owner)) {
+                self.begin_own(Call::Unlock { ino, owner, start: 0, end: u64::MAX });
+            }
+        }
         let (touched, lost) = (self.locks.owners.iter().any(|(on, _)| *on == ino), self.locks.lost.contains(&ino));
-        if (!touched && !lost) || self.handles.values().any(|open| *open == ino) {
+        if (!touched && !lost) || self.handles.values().any(|open| open.ino == ino) {
             return;
         }
         self.locks.lost.remove(&ino);
@@ -81,7 +98,7 @@ impl MountMachine {
 
     /// The session is over: the objects on which something may have been held, as far as anybody has them open.
     pub(super) fn lose_locks(&mut self) -> Vec<Ino> {
-        let open: BTreeSet<Ino> = self.handles.values().copied().collect();
+        let open: BTreeSet<Ino> = self.handles.values().map(|opened| opened.ino).collect();
         let owners = std::mem::take(&mut self.locks.owners);
         let lost: BTreeSet<Ino> = owners.into_iter().map(|(ino, _)| ino).filter(|ino| open.contains(ino)).collect();
         self.locks.lost.extend(&lost);

@@ -29,7 +29,7 @@ mod locks;
 mod session;
 
 pub use call::{Call, Done, Handle};
-pub use copies::Valid;
+pub use copies::{Forget, Pages, Valid};
 pub use flow::{SliceFault, SlicePart};
 
 use crate::meta::{Answer, Query};
@@ -91,8 +91,8 @@ pub enum Output {
         /// For how long the kernel may answer the same by itself.
         valid: Valid,
     },
-    /// Have the kernel forget what it knows of this, then say [`Input::Forgot`]. May take long.
-    Forget(Object),
+    /// Have the kernel forget this, then say [`Input::Forgot`] of its object. May take long.
+    Forget(Forget),
     Tell(ToNode),
     Put {
         call: CallId,
@@ -137,13 +137,23 @@ pub struct MountMachine {
     asks: BTreeMap<u64, Asked>,
     next_slice: u64,
     running: BTreeMap<CallId, Running>,
-    handles: BTreeMap<Handle, Ino>,
+    handles: BTreeMap<Handle, Opened>,
     next_handle: u64,
     /// Questions of the leader about orphans, each with the last call that began before it came.
     who_holds: Vec<(u64, Vec<Ino>, CallId)>,
     last_call: CallId,
     locks: Locks,
     copies: Copies,
+}
+
+/// What programs have open.
+#[derive(Clone, Copy, Debug)]
+struct Opened {
+    ino: Ino,
+    /// The kernel may keep what is read through it.
+    cached: bool,
+    /// The kernel does not say when a process closes it.
+    quiet: bool,
 }
 
 /// A question without an answer.
@@ -253,6 +263,11 @@ impl MountMachine {
         let Some(running) = self.running.remove(&id) else { return };
         let valid = match &running.call {
             Call::Ask(query) if running.under_copies => self.validity(query),
+            Call::Open { ino, write, .. } if running.under_copies && outcome.is_ok() => self.pages_of(*ino, *write),
+            Call::Read { ino, handle, offset, len } => {
+                self.bytes_read(*ino, *handle, *offset, *len);
+                Valid::default()
+            }
             _ => Valid::default(),
         };
         let outcome = outcome.map(|end| match end {
@@ -260,7 +275,8 @@ impl MountMachine {
             calls::End::Opened(attr) => {
                 let handle = Handle(self.next_handle);
                 self.next_handle += 1;
-                self.handles.insert(handle, attr.ino);
+                let (cached, quiet) = (valid.pages != Pages::No, valid.quiet);
+                self.handles.insert(handle, Opened { ino: attr.ino, cached, quiet });
                 Done::Opened { handle, attr }
             }
         });

@@ -235,7 +235,7 @@ impl MountMachine {
         if self.who_holds.is_empty() {
             return;
         }
-        let open: BTreeSet<Ino> = self.handles.values().copied().collect();
+        let open: BTreeSet<Ino> = self.handles.values().map(|opened| opened.ino).collect();
         let mut waiting = Vec::new();
         for (round, inos, before) in std::mem::take(&mut self.who_holds) {
             if oldest_open.is_some_and(|open| open <= before) {

@@ -237,7 +237,7 @@ fn layout(slice: u64) -> Reply {
 #[test]
 fn a_read_whose_slice_was_replaced_starts_again() {
     let mut s = Script::connected();
-    let call = s.call(Call::Read { ino: Ino(5), offset: 0, len: 3 });
+    let call = s.call(Call::Read { ino: Ino(5), handle: None, offset: 0, len: 3 });
     s.says(ToMount::Answer { id: 1, reply: layout(1), facts: Vec::new() });
     s.out.clear();
     s.give(Input::Got { call, outcome: Err(SliceFault::Missing) });
@@ -330,7 +330,7 @@ fn a_mount_without_a_node_waits_and_then_asks() {
 }
 
 fn lock(owner: u64, wait: bool) -> Call {
-    Call::Lock { ino: Ino(5), owner, pid: 1, start: 0, end: 9, exclusive: true, wait }
+    Call::Lock { ino: Ino(5), handle: None, owner, pid: 1, start: 0, end: 9, exclusive: true, wait }
 }
 
 #[test]

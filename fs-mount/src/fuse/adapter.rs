@@ -5,7 +5,7 @@ use super::convert::{
     Opening, fallocate_how, file_name, has, ino, lock_type, mknod_kind, opening, permissions, rename_how, seek_for,
     set_time, xattr_how, xattr_name,
 };
-use super::{Caller, Who, listing};
+use super::{Caller, Kept, Who, listing};
 use baton_core::limits::{COPY_MAX, SYMLINK_MAX};
 use baton_core::meta::ops::*;
 use baton_core::meta::{Op, Query};
@@ -78,6 +78,17 @@ impl<C: Caller> Adapter<C> {
                 self.caller.call(who(request), call, Box::new(done));
             }
         }
+    }
+
+    /// The same for what the kernel may keep; `finish` replies to failures too.
+    fn carry_kept<R: Send + 'static>(
+        &self,
+        request: &Request,
+        call: Call,
+        reply: R,
+        finish: impl FnOnce(R, Result<Done, Errno>, Kept) + Send + 'static,
+    ) {
+        self.caller.call(who(request), call, Box::new(move |result, kept| finish(reply, result, kept)));
     }
 }
 
@@ -152,16 +163,12 @@ impl<C: Caller> Filesystem for Adapter<C> {
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match lookup_name(name) {
             Err(errno) => reply.refuse(errno),
-            Ok(name) => {
-                let done = move |result, kept| answer::found(reply, result, kept);
-                self.caller.call(who(request), ask(Lookup { dir: ino(parent), name }), Box::new(done));
-            }
+            Ok(name) => self.carry_kept(request, ask(Lookup { dir: ino(parent), name }), reply, answer::found),
         }
     }
 
     fn getattr(&self, request: &Request, number: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        let done = move |result, kept| answer::shown(reply, result, kept);
-        self.caller.call(who(request), ask(GetAttr { ino: ino(number) }), Box::new(done));
+        self.carry_kept(request, ask(GetAttr { ino: ino(number) }), reply, answer::shown);
     }
 
     fn setattr(
@@ -259,7 +266,8 @@ impl<C: Caller> Filesystem for Adapter<C> {
 
     fn open(&self, request: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let Opening { read, write, exec } = opening(flags.0);
-        self.carry(request, Ok(Call::Open { ino: ino(number), read, write, exec }), reply, answer::opened);
+        let call = Call::Open { ino: ino(number), read, write, exec };
+        self.carry_kept(request, call, reply, answer::opened);
     }
 
     fn create(
@@ -280,14 +288,15 @@ impl<C: Caller> Filesystem for Adapter<C> {
         &self,
         request: &Request,
         number: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         offset: u64,
         len: u32,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.carry(request, Ok(Call::Read { ino: ino(number), offset, len }), reply, answer::data);
+        let call = Call::Read { ino: ino(number), handle: Some(Handle(fh.0)), offset, len };
+        self.carry(request, Ok(call), reply, answer::data);
     }
 
     fn write(
@@ -338,7 +347,7 @@ impl<C: Caller> Filesystem for Adapter<C> {
         &self,
         request: &Request,
         number: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         owner: LockOwner,
         start: u64,
         end: u64,
@@ -349,7 +358,9 @@ impl<C: Caller> Filesystem for Adapter<C> {
     ) {
         let (ino, owner) = (ino(number), owner.0);
         let call = lock_type(typ).map(|exclusive| match exclusive {
-            Some(exclusive) => Call::Lock { ino, owner, pid, start, end, exclusive, wait: sleep },
+            Some(exclusive) => {
+                Call::Lock { ino, handle: Some(Handle(fh.0)), owner, pid, start, end, exclusive, wait: sleep }
+            }
             None => Call::Unlock { ino, owner, start, end },
         });
         self.carry(request, call, reply, answer::empty);
@@ -378,7 +389,7 @@ impl<C: Caller> Filesystem for Adapter<C> {
 
     fn opendir(&self, request: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let call = Call::Open { ino: ino(number), read: true, write: false, exec: false };
-        self.carry(request, Ok(call), reply, answer::opened_dir);
+        self.carry_kept(request, call, reply, answer::opened_dir);
     }
 
     fn readdir(&self, request: &Request, number: INodeNo, _fh: FileHandle, offset: u64, reply: ReplyDirectory) {

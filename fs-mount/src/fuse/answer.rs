@@ -4,7 +4,7 @@ use super::convert::{GENERATION, KEPT, READ_LOCK, UNLOCKED, WRITE_LOCK, errno, f
 use super::kernel::Kept;
 use baton_core::limits::NAME_MAX;
 use baton_core::meta::{Answer, StatFs};
-use baton_core::mount::Done;
+use baton_core::mount::{Done, Pages};
 use baton_core::types::Errno;
 use bytes::Bytes;
 use fuser::{
@@ -13,8 +13,17 @@ use fuser::{
 };
 use std::time::{Duration, Instant};
 
-/// Reads and writes always come to us. So does every close, which ends a process's locks.
+/// Reads and writes come to us. So does every close, which ends a process's locks.
 const OPENED: FopenFlags = FopenFlags::FOPEN_DIRECT_IO;
+
+/// What the kernel may keep of what is read through a file or a directory that is being opened.
+fn pages(pages: Pages) -> FopenFlags {
+    match pages {
+        Pages::No => FopenFlags::empty(),
+        Pages::Fresh => FopenFlags::FOPEN_CACHE_DIR,
+        Pages::Known => FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
+    }
+}
 
 /// Every kind of reply can say that it did not work.
 pub(super) trait Refuse: Send + 'static {
@@ -64,7 +73,9 @@ pub(super) fn entry(reply: ReplyEntry, done: Done) {
 pub(super) fn found(reply: ReplyEntry, result: Result<Done, Errno>, kept: Kept) {
     let entry = left(kept.entry);
     match result {
-        Ok(Done::Answer(Answer::Attr(attr))) => reply.entry_with_ttls(&KEPT, &entry, &file_attr(&attr), GENERATION),
+        Ok(Done::Answer(Answer::Attr(attr))) => {
+            reply.entry_with_ttls(&left(kept.attr), &entry, &file_attr(&attr), GENERATION);
+        }
         Ok(other) => unexpected(reply, &other),
         // A reply that names no object says that there is none.
         Err(Errno::ENOENT) if !entry.is_zero() => reply.entry_with_ttls(&KEPT, &entry, &no_object(), GENERATION),
@@ -104,17 +115,23 @@ pub(super) fn target(reply: ReplyData, done: Done) {
     }
 }
 
-pub(super) fn opened(reply: ReplyOpen, done: Done) {
-    match done {
-        Done::Opened { handle, .. } => reply.opened(FileHandle(handle.0), OPENED),
-        other => unexpected(reply, &other),
+pub(super) fn opened(reply: ReplyOpen, result: Result<Done, Errno>, kept: Kept) {
+    match result {
+        Ok(Done::Opened { handle, .. }) => {
+            let flags = if kept.pages == Pages::No { OPENED } else { pages(kept.pages) };
+            let flags = if kept.quiet { flags | FopenFlags::FOPEN_NOFLUSH } else { flags };
+            reply.opened(FileHandle(handle.0), flags);
+        }
+        Ok(other) => unexpected(reply, &other),
+        Err(why) => reply.refuse(why),
     }
 }
 
-pub(super) fn opened_dir(reply: ReplyOpen, done: Done) {
-    match done {
-        Done::Opened { handle, .. } => reply.opened(FileHandle(handle.0), FopenFlags::empty()),
-        other => unexpected(reply, &other),
+pub(super) fn opened_dir(reply: ReplyOpen, result: Result<Done, Errno>, kept: Kept) {
+    match result {
+        Ok(Done::Opened { handle, .. }) => reply.opened(FileHandle(handle.0), pages(kept.pages)),
+        Ok(other) => unexpected(reply, &other),
+        Err(why) => reply.refuse(why),
     }
 }
 

@@ -5,6 +5,7 @@
 //! may be waiting for us. So this is done on threads of its own that hold nothing, one for attributes and one for names, and
 //! nobody relies on how long the second one takes (see the machine's `copies`).
 
+use baton_core::mount::{Forget, Pages};
 use baton_core::types::Object;
 use fuser::{INodeNo, Notifier};
 use std::ffi::OsStr;
@@ -19,11 +20,14 @@ use std::time::Instant;
 pub struct Kept {
     pub entry: Option<Instant>,
     pub attr: Option<Instant>,
+    pub pages: Pages,
+    /// Nobody needs to hear of each close: no process can lose a lock by it.
+    pub quiet: bool,
 }
 
 pub struct Kernel {
-    attrs: Sender<Object>,
-    names: Sender<Object>,
+    inodes: Sender<Forget>,
+    names: Sender<Forget>,
 }
 
 impl Kernel {
@@ -37,27 +41,32 @@ impl Kernel {
             std::thread::Builder::new().name(name.into()).spawn(work)?;
             Ok::<_, io::Error>(tell)
         };
-        Ok(Kernel { attrs: start("baton-forget")?, names: start("baton-forget-n")? })
+        Ok(Kernel { inodes: start("baton-forget")?, names: start("baton-forget-n")? })
     }
 
-    pub fn forget(&self, object: Object) {
-        let to = if matches!(object, Object::Entry(..)) { &self.names } else { &self.attrs };
+    pub fn forget(&self, what: Forget) {
+        let to = if matches!(what, Forget::Name(..)) { &self.names } else { &self.inodes };
         // The threads end with the mount, and then there is nothing to forget.
-        let _gone = to.send(object);
+        let _gone = to.send(what);
     }
 }
 
-fn forget_all(notifier: &Notifier, objects: &Receiver<Object>, forgot: &(impl Fn(Object) + ?Sized)) {
-    while let Ok(object) = objects.recv() {
-        let outcome = match &object {
-            Object::Entry(dir, name) => notifier.inval_entry(INodeNo(dir.0), OsStr::from_bytes(name.as_bytes())),
+fn forget_all(notifier: &Notifier, told: &Receiver<Forget>, forgot: &(impl Fn(Object) + ?Sized)) {
+    while let Ok(what) = told.recv() {
+        let outcome = match &what {
+            Forget::Name(dir, name) => notifier.inval_entry(INodeNo(dir.0), OsStr::from_bytes(name.as_bytes())),
             // A negative offset: the attributes alone.
-            Object::Whole(ino) | Object::Rights(ino) => notifier.inval_inode(INodeNo(ino.0), -1, 0),
+            Forget::Attr(ino) => notifier.inval_inode(INodeNo(ino.0), -1, 0),
+            Forget::All(ino) => notifier.inval_inode(INodeNo(ino.0), 0, 0),
+            Forget::Range { ino, offset, len } => {
+                let offset = i64::try_from(*offset).unwrap_or(i64::MAX);
+                notifier.inval_inode(INodeNo(ino.0), offset, i64::from(*len))
+            }
         };
         match outcome {
-            Ok(()) => forgot(object),
+            Ok(()) => what.object().into_iter().for_each(forgot),
             // Then its time runs out.
-            Err(error) => tracing::debug!(%error, ?object, "the kernel did not forget"),
+            Err(error) => tracing::debug!(%error, ?what, "the kernel did not forget"),
         }
     }
 }

@@ -7,7 +7,7 @@ use baton_core::meta::ops::{GetLock, Lock, Open, ReadLayout, Reap, SliceRef, Unl
 use baton_core::meta::{Answer, Key, Memory, Op, Piece, PieceSource, Query, Step, Stop, Txn, format};
 use baton_core::mount::{Call, Done, Handle};
 use baton_core::types::{Attr, Cred, Errno, Ino, NodeId, Owner, SessionId, SliceId, Stamp};
-use baton_fs_mount::fuse::{Caller, MountOptions, Mounted, OnDone, Who, mount};
+use baton_fs_mount::fuse::{Caller, Kept, MountOptions, Mounted, OnDone, Who, mount};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ impl InMemory {
 impl Caller for InMemory {
     fn call(&self, who: Who, call: Call, done: OnDone) {
         let result = self.0.lock().unwrap().carry(who, call);
-        done(result);
+        done(result, Kept::default());
     }
 }
 
@@ -68,7 +68,7 @@ impl State {
                 let answer = self.run(who, &Op::Create(create))?;
                 Ok(self.opened(answer))
             }
-            Call::Read { ino, offset, len } => Ok(Done::Data(self.read(who, ino, offset, len)?)),
+            Call::Read { ino, offset, len, .. } => Ok(Done::Data(self.read(who, ino, offset, len)?)),
             Call::Write { ino, at, data, kill_suid } => self.write(who, ino, at, data, kill_suid),
             Call::Sync { .. } => Ok(Done::Nothing),
             Call::Release(handle) => {

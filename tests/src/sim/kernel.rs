@@ -11,8 +11,8 @@ use super::workload::name_of;
 use super::world::{Event, Life, World};
 use baton_core::meta::Answer;
 use baton_core::meta::ops::RenameHow;
-use baton_core::mount::{Done, Input, Valid};
-use baton_core::types::{Attr, Errno, Ino, Name, Object};
+use baton_core::mount::{Done, Forget, Input, Valid};
+use baton_core::types::{Attr, Errno, Ino, Name};
 use std::collections::BTreeMap;
 
 /// A kernel counts in ticks, and rounds up.
@@ -61,6 +61,7 @@ impl Kernel {
         match (act, outcome) {
             (Act::Lookup { dir, name }, Ok(Done::Answer(Answer::Attr(attr)))) if valid.entry > 0 => {
                 self.names.insert((*dir, name_of(*name)), (Some(attr.clone()), valid.entry + TICK_US));
+                self.attrs.insert(attr.ino, (attr.clone(), valid.attr + TICK_US));
             }
             (Act::Lookup { dir, name }, Err(Errno::ENOENT)) if valid.entry > 0 => {
                 self.names.insert((*dir, name_of(*name)), (None, valid.entry + TICK_US));
@@ -132,25 +133,29 @@ impl World {
     }
 
     /// The machine wants the kernel to forget something: done in a while, and tried again while the directory is locked.
-    pub(super) fn forget(&mut self, mount: usize, life: Life, object: Object) {
+    pub(super) fn forget(&mut self, mount: usize, life: Life, what: Forget) {
         if !self.mount_lives(mount, life) {
             return;
         }
-        if let Object::Entry(dir, _) = &object
+        if let Forget::Name(dir, _) = &what
             && self.acts_under_way(mount).any(|act| locks(act, *dir).is_some())
         {
-            return self.after(500, Event::Forget(mount, life, object));
+            return self.after(500, Event::Forget(mount, life, what));
         }
         let keeps = self.plan.planted == Some(Planted::KernelKeeps);
         let kernel = &mut self.mounts[mount].kernel;
-        match &object {
+        match &what {
             _ if keeps => {}
-            Object::Entry(dir, name) => drop(kernel.names.remove(&(*dir, name.clone()))),
-            Object::Whole(ino) | Object::Rights(ino) => {
-                kernel.attrs.remove(ino);
-                *kernel.forgotten.entry(*ino).or_default() += 1;
+            Forget::Name(dir, name) => drop(kernel.names.remove(&(*dir, name.clone()))),
+            // An object that it does not know it cannot forget, and what is on its way to it comes.
+            Forget::Attr(ino) | Forget::All(ino) | Forget::Range { ino, .. } => {
+                if kernel.attrs.remove(ino).is_some() {
+                    *kernel.forgotten.entry(*ino).or_default() += 1;
+                }
             }
         }
-        self.step_mount(mount, Input::Forgot(object));
+        if let Some(object) = what.object() {
+            self.step_mount(mount, Input::Forgot(object));
+        }
     }
 }

@@ -170,9 +170,9 @@ impl World {
                 let delay = if self.rng.one_in(50) { self.rng.range(1_000, 30_000) } else { self.rng.range(1, 40) };
                 self.after(delay, Event::Reply(mount, life, call, outcome, valid));
             }
-            Output::Forget(object) => {
+            Output::Forget(what) => {
                 let delay = self.rng.range(10, 300);
-                self.after(delay, Event::Forget(mount, life, object));
+                self.after(delay, Event::Forget(mount, life, what));
             }
             Output::Tell(message) => self.send_to_node(mount, message),
             Output::Put { call, id, data } => {

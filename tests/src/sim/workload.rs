@@ -454,7 +454,7 @@ fn call_of(act: &Act, handle: Option<Handle>, client: u64) -> Call {
             let at = at.map_or(WriteAt::End, WriteAt::Offset);
             Call::Write { ino, at, data: whole(id, len), kill_suid: false }
         }
-        Act::Read { ino, offset, len } => Call::Read { ino, offset, len: len as u32 },
+        Act::Read { ino, offset, len } => Call::Read { ino, handle: None, offset, len: len as u32 },
         Act::Truncate { ino, size } => op(setattr(ino, size).into()),
         Act::Punch { ino, offset, len } => fallocate(ino, offset, len, FallocateHow::PunchHole, true),
         Act::Allocate { ino, offset, len } => fallocate(ino, offset, len, FallocateHow::Allocate, false),
@@ -471,7 +471,7 @@ fn call_of(act: &Act, handle: Option<Handle>, client: u64) -> Call {
         Act::Release => Call::Release(handle.unwrap_or(Handle(0))),
         Act::Lock { range, exclusive, wait } => {
             let (start, end) = bytes_of(range);
-            Call::Lock { ino: Ino::ROOT, owner: client, pid: 1, start, end, exclusive, wait }
+            Call::Lock { ino: Ino::ROOT, handle: None, owner: client, pid: 1, start, end, exclusive, wait }
         }
         Act::Unlock { range } => {
             let (start, end) = bytes_of(range);

@@ -8,10 +8,10 @@ use super::node::SimNode;
 use super::rng::Rng;
 use super::run::{Plan, Stats};
 use super::trace::Trace;
-use baton_core::mount::{CallId, Done, SliceFault, SlicePart, Valid};
+use baton_core::mount::{CallId, Done, Forget, SliceFault, SlicePart, Valid};
 use baton_core::node::{Changes, ToPeer};
 use baton_core::session::{ToMount, ToNode};
-use baton_core::types::{Errno, NodeId, Object, SliceId};
+use baton_core::types::{Errno, NodeId, SliceId};
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -54,7 +54,7 @@ pub(super) enum Event {
     /// A process makes its next call.
     Process(usize, Life, usize),
     /// A mount's kernel forgets something, if it can.
-    Forget(usize, Life, Object),
+    Forget(usize, Life, Forget),
     /// A mount's reply reaches its kernel.
     Reply(usize, Life, CallId, Result<Done, Errno>, Valid),
     Fault(Fault),
