@@ -9,9 +9,9 @@ use crate::link::{Link, OnParts, OnPlaced};
 use baton_core::mount::{Call, CallId, Config, Done, Input, MountMachine, Output, SliceFault, Valid};
 use baton_core::session::{ToMount, ToNode};
 use baton_core::types::{Errno, SessionId};
-use fuser::Notifier;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -46,6 +46,8 @@ pub struct Client {
     ready: (Mutex<bool>, Condvar),
     /// The session was ended by this side: that it is gone is no news.
     leaving: AtomicBool,
+    /// Something is to be done sooner than usual.
+    hurry: (Mutex<bool>, Condvar),
     /// Where the kernel is told to forget; without a kernel there is nothing to forget.
     kernel: OnceLock<Kernel>,
 }
@@ -62,6 +64,7 @@ impl Client {
             started: Instant::now(),
             ready: (Mutex::new(false), Condvar::new()),
             leaving: AtomicBool::new(false),
+            hurry: (Mutex::new(false), Condvar::new()),
             kernel: OnceLock::new(),
         });
         tick(Arc::downgrade(&client));
@@ -76,14 +79,14 @@ impl Client {
     }
 
     /// Once, as soon as there is a mount: where its kernel is told to forget what others are about to change.
-    fn set_notifier(self: &Arc<Self>, notifier: Notifier) -> std::io::Result<()> {
+    fn set_kernel(self: &Arc<Self>, device: OwnedFd) -> std::io::Result<()> {
         let client = Arc::downgrade(self);
-        let forgot = move |object| {
+        let forgot = move |object, knew| {
             if let Some(client) = client.upgrade() {
-                client.drive(Input::Forgot(object));
+                client.drive(Input::Forgot { object, knew });
             }
         };
-        let _already = self.kernel.set(Kernel::start(notifier, forgot)?);
+        let _already = self.kernel.set(Kernel::start(device, forgot)?);
         Ok(())
     }
 
@@ -161,6 +164,9 @@ impl Client {
                         output => outputs.push(output),
                     }
                 }
+                if machine.is_waiting_for_kernel() {
+                    self.hurry();
+                }
                 if machine.is_ready() && !was_ready {
                     self.now_ready();
                 }
@@ -177,6 +183,27 @@ impl Client {
         }
         if let Some(link) = self.link.get() {
             link.tell(message);
+        }
+    }
+
+    /// Wakes the clock, which then ticks faster.
+    fn hurry(&self) {
+        let (hurry, changed) = &self.hurry;
+        let mut hurry = hurry.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if !*hurry {
+            *hurry = true;
+            changed.notify_one();
+        }
+    }
+
+    /// Until the next tick is due.
+    fn pause(&self) {
+        let (hurry, changed) = &self.hurry;
+        let hurry = hurry.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let waited = changed.wait_timeout_while(hurry, TICK, |hurry| !*hurry);
+        let hurries = std::mem::take(&mut *waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0);
+        if hurries {
+            std::thread::sleep(SHORT_TICK);
         }
     }
 
@@ -210,7 +237,7 @@ impl Client {
             Output::Tell(message) => self.tell(message),
             Output::Forget(what) => match (self.kernel.get(), what.object()) {
                 (Some(kernel), _) => kernel.forget(what),
-                (None, Some(object)) => inputs.push_back(Input::Forgot(object)),
+                (None, Some(object)) => inputs.push_back(Input::Forgot { object, knew: true }),
                 (None, None) => {}
             },
             Output::Put { call, id, data } => {
@@ -274,8 +301,8 @@ impl Caller for Calls {
         self.0.begin(who, call, done);
     }
 
-    fn mounted(&self, notifier: Notifier) -> std::io::Result<()> {
-        self.0.set_notifier(notifier)
+    fn mounted(&self, device: OwnedFd) -> std::io::Result<()> {
+        self.0.set_kernel(device)
     }
 }
 
@@ -285,9 +312,7 @@ fn tick(client: Weak<Client>) {
         while let Some(client) = client.upgrade() {
             client.drive(Input::Tick);
             client.interrupt_who_is_signalled();
-            let next = if client.lock().is_waiting_for_kernel() { SHORT_TICK } else { TICK };
-            drop(client);
-            std::thread::sleep(next);
+            client.pause();
         }
     };
     if let Err(error) = std::thread::Builder::new().name("baton-tick".into()).spawn(ticking) {

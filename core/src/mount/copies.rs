@@ -270,7 +270,8 @@ impl Copies {
     }
 
     /// The attributes that come with a name: if the kernel does not know the object yet, it cannot be told to forget them
-    /// while they are on their way. So they are good for a moment, and whoever asks for the object back waits for its end.
+    /// while they are on their way. So they are good for a moment, and then whoever asks for the object back waits for its
+    /// end.
     fn let_kernel_keep_briefly(&mut self, object: &Object, now: u64) -> u64 {
         let until = self.let_kernel_keep(object, FOUND_US, now);
         if let Some(held) = self.held.get_mut(object).filter(|_| until > 0) {
@@ -408,8 +409,8 @@ impl MountMachine {
         true
     }
 
-    /// The kernel knows nothing of it any more.
-    pub(super) fn forgot(&mut self, object: Object) {
+    /// The kernel knows nothing of it any more. What it did not know may still be on its way to it.
+    pub(super) fn forgot(&mut self, object: Object, knew: bool) {
         let now = self.now;
         let Some(leaving) = self.copies.leaving.get_mut(&object) else { return };
         if std::mem::take(&mut leaving.again)
@@ -418,6 +419,9 @@ impl MountMachine {
             return self.out.push(Output::Forget(Forget::All(*ino)));
         }
         leaving.forgot = true;
+        if knew {
+            leaving.not_before = 0;
+        }
         if leaving.not_before <= now {
             self.left(object);
         }

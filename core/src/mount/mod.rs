@@ -75,8 +75,11 @@ pub enum Input {
         call: CallId,
         groups: Vec<u32>,
     },
-    /// The kernel knows nothing of this any more.
-    Forgot(Object),
+    /// The kernel knows nothing of this any more, or did not know the object at all.
+    Forgot {
+        object: Object,
+        knew: bool,
+    },
     /// A program does not want to wait any longer for what others hold.
     Interrupt {
         call: CallId,
@@ -201,7 +204,7 @@ impl MountMachine {
             Input::Put { call, id, outcome } => self.slice_stored(call, id, outcome),
             Input::Got { call, outcome } => self.slice_came(call, outcome.map(Got::Parts)),
             Input::Groups { call, groups } => self.groups_came(call, groups),
-            Input::Forgot(object) => self.forgot(object),
+            Input::Forgot { object, knew } => self.forgot(object, knew),
             Input::Interrupt { call } => self.interrupted(call),
         }
         std::mem::take(&mut self.out)

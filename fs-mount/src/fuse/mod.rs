@@ -37,7 +37,7 @@ pub use who::{Who, groups_of, is_signalled};
 
 use baton_core::mount::{Call, Done};
 use baton_core::types::Errno;
-use fuser::Notifier;
+use std::os::fd::OwnedFd;
 
 /// What is called with a call's result.
 pub type OnDone = Box<dyn FnOnce(Result<Done, Errno>, Kept) + Send>;
@@ -46,8 +46,8 @@ pub type OnDone = Box<dyn FnOnce(Result<Done, Errno>, Kept) + Send>;
 pub trait Caller: Send + Sync + 'static {
     fn call(&self, who: Who, call: Call, done: OnDone);
 
-    /// Before the first call: how the kernel is told to forget.
-    fn mounted(&self, _notifier: Notifier) -> std::io::Result<()> {
+    /// Before the first call: the device through which the kernel is told to forget.
+    fn mounted(&self, _device: OwnedFd) -> std::io::Result<()> {
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use fuser::{Config, MountOption, Session, SessionACL};
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -71,7 +72,8 @@ pub fn mount<C: Caller>(
     check::ability()?;
     let failed = |source| MountError::Mount { path: path.clone(), source };
     let session = Session::new(Adapter::new(caller.clone()), &path, &options.config(threads)).map_err(failed)?;
-    caller.mounted(session.notifier()).map_err(failed)?;
+    let device = session.as_fd().try_clone_to_owned().map_err(failed)?;
+    caller.mounted(device).map_err(failed)?;
     let end = Arc::new(End::default());
     let told = end.clone();
     let serve = move || told.tell(session.run());

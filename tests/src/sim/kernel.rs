@@ -22,7 +22,8 @@ const TICK_US: u64 = 10_000;
 pub(super) struct Kernel {
     names: BTreeMap<(Ino, Name), (Option<Attr>, u64)>,
     attrs: BTreeMap<Ino, (Attr, u64)>,
-    /// How often it was told to forget attributes.
+    /// Counts what it was told to forget; and by object, the last time.
+    version: u64,
     forgotten: BTreeMap<Ino, u64>,
 }
 
@@ -49,11 +50,12 @@ impl Kernel {
         }
     }
 
-    pub(super) fn since(&self, act: &Act) -> Since {
-        match act {
-            Act::Stat { ino } => Since(self.forgotten.get(ino).copied().unwrap_or(0)),
-            _ => Since::default(),
-        }
+    pub(super) fn since(&self) -> Since {
+        Since(self.version)
+    }
+
+    fn forgot_since(&self, ino: Ino, since: Since) -> bool {
+        self.forgotten.get(&ino).is_some_and(|at| *at > since.0)
     }
 
     /// A reply of the mount.
@@ -61,13 +63,15 @@ impl Kernel {
         match (act, outcome) {
             (Act::Lookup { dir, name }, Ok(Done::Answer(Answer::Attr(attr)))) if valid.entry > 0 => {
                 self.names.insert((*dir, name_of(*name)), (Some(attr.clone()), valid.entry + TICK_US));
-                self.attrs.insert(attr.ino, (attr.clone(), valid.attr + TICK_US));
+                if !self.forgot_since(attr.ino, since) {
+                    self.attrs.insert(attr.ino, (attr.clone(), valid.attr + TICK_US));
+                }
             }
             (Act::Lookup { dir, name }, Err(Errno::ENOENT)) if valid.entry > 0 => {
                 self.names.insert((*dir, name_of(*name)), (None, valid.entry + TICK_US));
             }
             (Act::Stat { ino }, Ok(Done::Answer(Answer::Attr(attr)))) if valid.attr > 0 => {
-                if self.forgotten.get(ino).copied().unwrap_or(0) == since.0 {
+                if !self.forgot_since(*ino, since) {
                     self.attrs.insert(*ino, (attr.clone(), valid.attr + TICK_US));
                 }
             }
@@ -144,18 +148,21 @@ impl World {
         }
         let keeps = self.plan.planted == Some(Planted::KernelKeeps);
         let kernel = &mut self.mounts[mount].kernel;
+        let mut knew = true;
         match &what {
             _ if keeps => {}
             Forget::Name(dir, name) => drop(kernel.names.remove(&(*dir, name.clone()))),
             // An object that it does not know it cannot forget, and what is on its way to it comes.
             Forget::Attr(ino) | Forget::All(ino) | Forget::Range { ino, .. } => {
-                if kernel.attrs.remove(ino).is_some() {
-                    *kernel.forgotten.entry(*ino).or_default() += 1;
+                knew = kernel.attrs.remove(ino).is_some();
+                if knew {
+                    kernel.version += 1;
+                    kernel.forgotten.insert(*ino, kernel.version);
                 }
             }
         }
         if let Some(object) = what.object() {
-            self.step_mount(mount, Input::Forgot(object));
+            self.step_mount(mount, Input::Forgot { object, knew });
         }
     }
 }

@@ -226,7 +226,7 @@ impl World {
         let call = call_of(&act, handle, self.mounts[mount].processes[at].client);
         self.stats.operations += 1;
         self.trace.line(self.now, || format!("mount {mount} process {at} calls {} {act:?}", id.0));
-        let since = self.mounts[mount].kernel.since(&act);
+        let since = self.mounts[mount].kernel.since();
         let process = &mut self.mounts[mount].processes[at];
         process.since = since;
         let entry = self.history.begin(process.client, self.now, act.clone());
