@@ -1,0 +1,339 @@
+//! What mounts and kernels keep is true: two mounts of one cluster, one of which asks again and again while the other changes
+//! what it asks for.
+
+use baton_tests::harness::{Cluster, Mount, folder, number_from_env, sh, sh_within};
+use rustix::process::Signal;
+use std::collections::BTreeSet;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+fn two(cluster: &Cluster) -> (Mount, Mount) {
+    (Mount::start(&cluster.addresses()), Mount::start(&cluster.addresses()))
+}
+
+/// Asks so often that everything of it is kept.
+fn get_to_know(dir: &Path) {
+    for _ in 0..8 {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let is_file = fs::symlink_metadata(&path).unwrap().is_file();
+            let _content = if is_file { fs::read(&path).unwrap() } else { Vec::new() };
+            let _nothing = fs::symlink_metadata(dir.join("nothing")).unwrap_err();
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn names(dir: &Path) -> BTreeSet<String> {
+    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Every kind of change, each seen by the other mount as soon as it is done.
+#[test]
+fn what_one_mount_changes_the_other_sees_though_it_knew() {
+    let cluster = Cluster::start();
+    let (a, b) = two(&cluster);
+    let (here, there) = (a.folder("d"), b.path("d"));
+    for i in 0..5 {
+        fs::write(here.join(format!("f{i}")), format!("first {i}")).unwrap();
+    }
+    let rounds = number_from_env("BATON_CACHE_ROUNDS", 3);
+    for round in 0..rounds {
+        let (f, g) = (here.join("f0"), there.join("f0"));
+        get_to_know(&there);
+        fs::write(&f, format!("round {round}, longer than before")).unwrap();
+        assert_eq!(fs::read_to_string(&g).unwrap(), format!("round {round}, longer than before"));
+
+        get_to_know(&there);
+        let open = File::open(&g).unwrap();
+        let mut before = [0; 5];
+        open.read_exact_at(&mut before, 0).unwrap();
+        OpenOptions::new().write(true).open(&f).unwrap().write_all_at(b"ROUND", 0).unwrap();
+        let mut after = [0; 5];
+        open.read_exact_at(&mut after, 0).unwrap();
+        assert_eq!((&before, &after), (b"round", b"ROUND"), "through a file that was open");
+
+        get_to_know(&there);
+        // The same length and the same times as before: only the content tells.
+        let times = fs::metadata(&f).unwrap().modified().unwrap();
+        let file = OpenOptions::new().write(true).open(&f).unwrap();
+        file.write_all_at(b"Round", 0).unwrap();
+        file.set_modified(times).unwrap();
+        assert!(fs::read_to_string(&g).unwrap().starts_with("Round"));
+        let mut last = [0; 5];
+        open.read_exact_at(&mut last, 0).unwrap();
+        assert_eq!(&last, b"Round");
+
+        get_to_know(&there);
+        fs::set_permissions(&f, fs::Permissions::from_mode(0o640)).unwrap();
+        assert_eq!(fs::metadata(&g).unwrap().mode() & 0o777, 0o640);
+        fs::set_permissions(&f, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(fs::metadata(&g).unwrap().mode() & 0o777, 0o644);
+
+        get_to_know(&there);
+        fs::rename(here.join("f1"), here.join("moved")).unwrap();
+        assert_eq!(fs::metadata(there.join("f1")).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(fs::read_to_string(there.join("moved")).unwrap(), "first 1");
+        fs::rename(here.join("moved"), here.join("f1")).unwrap();
+        assert_eq!(names(&there), names(&here));
+
+        get_to_know(&there);
+        fs::write(here.join("nothing"), "something").unwrap();
+        assert_eq!(fs::read_to_string(there.join("nothing")).unwrap(), "something");
+        assert!(names(&there).contains("nothing"));
+        fs::remove_file(here.join("nothing")).unwrap();
+        assert_eq!(fs::metadata(there.join("nothing")).unwrap_err().kind(), ErrorKind::NotFound);
+        assert!(!names(&there).contains("nothing"));
+
+        get_to_know(&there);
+        let links = |path: &Path| fs::metadata(path).map(|m: Metadata| m.nlink()).unwrap();
+        fs::hard_link(here.join("f2"), here.join("second name")).unwrap();
+        assert_eq!(links(&there.join("f2")), 2);
+        fs::remove_file(here.join("second name")).unwrap();
+        assert_eq!(links(&there.join("f2")), 1);
+
+        // And the other way round.
+        get_to_know(&here);
+        fs::write(there.join("f3"), format!("from there, {round}")).unwrap();
+        assert_eq!(fs::read_to_string(here.join("f3")).unwrap(), format!("from there, {round}"));
+        fs::create_dir(there.join("sub")).unwrap();
+        assert!(fs::metadata(here.join("sub")).unwrap().is_dir());
+        fs::remove_dir(there.join("sub")).unwrap();
+        assert_eq!(fs::metadata(here.join("sub")).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+    cluster.assert_sound();
+}
+
+/// Who may pass through a directory counts on the other mount as soon as it is changed.
+#[test]
+fn a_door_that_is_closed_stays_closed_for_who_went_through() {
+    if !baton_tests::harness::is_root() {
+        eprintln!("SKIPPED: only root can be somebody else");
+        return;
+    }
+    let cluster = Cluster::start();
+    let (a, b) = two(&cluster);
+    let door = a.folder("door");
+    fs::write(door.join("f"), "x").unwrap();
+    fs::set_permissions(&door, fs::Permissions::from_mode(0o755)).unwrap();
+    let pass = |mount: &Mount| {
+        let line = "setpriv --reuid 1234 --regid 1234 --clear-groups cat door/f >/dev/null 2>&1 && echo in || echo out";
+        sh(mount.dir(), line).trim().to_owned()
+    };
+    for _ in 0..3 {
+        for _ in 0..6 {
+            assert_eq!((pass(&a), pass(&b)), ("in".into(), "in".into()));
+        }
+        fs::set_permissions(&door, fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!((pass(&b), pass(&a)), ("out".into(), "out".into()));
+        fs::set_permissions(&door, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+/// One mount replaces a file by rename, over and over; everybody else always finds one whole version, and never an older one
+/// than before.
+#[test]
+fn a_file_that_is_replaced_is_always_there_and_whole() {
+    let cluster = Cluster::start();
+    let (a, b) = two(&cluster);
+    let (file, spare) = (a.path("f"), a.path("f.new"));
+    let version = |n: u64| format!("{n:010}\n").repeat(500);
+    fs::write(&file, version(0)).unwrap();
+    let (written, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let look = |path: PathBuf| {
+        let mut newest = 0;
+        let mut times = 0u64;
+        while !over.load(Ordering::SeqCst) {
+            let at_least = written.load(Ordering::SeqCst);
+            let mut text = String::new();
+            File::open(&path).and_then(|mut f| f.read_to_string(&mut text)).unwrap();
+            let lines: BTreeSet<&str> = text.lines().collect();
+            assert_eq!((lines.len(), text.len()), (1, 5_500), "a mixture: {lines:?}");
+            let seen: u64 = lines.first().unwrap().parse().unwrap();
+            assert!(seen >= at_least.max(newest), "saw {seen} after {}", at_least.max(newest));
+            newest = seen;
+            times += 1;
+        }
+        times
+    };
+    thread::scope(|scope| {
+        let lookers: Vec<_> =
+            [&a, &b, &b].map(|mount| mount.path("f")).into_iter().map(|path| scope.spawn(|| look(path))).collect();
+        for n in 1..=number_from_env("BATON_CACHE_RENAMES", 200) {
+            fs::write(&spare, version(n)).unwrap();
+            fs::rename(&spare, &file).unwrap();
+            written.store(n, Ordering::SeqCst);
+            if n % 50 == 0 {
+                thread::sleep(Duration::from_millis(300)); // long enough for everybody to keep it
+            }
+        }
+        over.store(true, Ordering::SeqCst);
+        for looker in lookers {
+            assert!(looker.join().unwrap() > 10);
+        }
+    });
+}
+
+/// Each name is made by exactly one of all who try.
+#[test]
+fn of_all_who_make_a_name_one_makes_it() {
+    let cluster = Cluster::start();
+    let (a, b) = two(&cluster);
+    let dir = a.folder("race");
+    let rounds = number_from_env("BATON_CACHE_RACES", 100);
+    let dirs = [dir.clone(), b.path("race"), dir, b.path("race")];
+    let won: u64 = thread::scope(|scope| {
+        let racers = dirs.map(|dir| {
+            scope.spawn(move || {
+                let make = |n: &u64| OpenOptions::new().write(true).create_new(true).open(dir.join(format!("{n}")));
+                (0..rounds).filter(|n| make(n).is_ok()).count() as u64
+            })
+        });
+        racers.into_iter().map(|racer| racer.join().unwrap()).sum()
+    });
+    assert_eq!(won, rounds);
+}
+
+/// Two mounts that change one directory while each knows the other's names wait for each other a moment at most.
+#[test]
+fn mounts_that_work_in_one_directory_do_not_lock_each_other_up() {
+    let cluster = Cluster::start();
+    let (a, b) = two(&cluster);
+    let dir = a.folder("both");
+    let dirs = [dir, b.path("both")];
+    let rounds = number_from_env("BATON_CACHE_ROUNDS", 3);
+    for round in 0..rounds {
+        for i in 0..20 {
+            fs::write(dirs[i % 2].join(format!("{round}-{i}")), "x").unwrap();
+        }
+        dirs.iter().for_each(|dir| get_to_know(dir));
+        let longest = thread::scope(|scope| {
+            let workers = [0, 1].map(|me: usize| {
+                let dir = &dirs[me];
+                scope.spawn(move || {
+                    let mut longest = Duration::ZERO;
+                    for i in (0..20).filter(|i| i % 2 != me) {
+                        let began = Instant::now();
+                        fs::rename(dir.join(format!("{round}-{i}")), dir.join(format!("{round}-{i}-moved"))).unwrap();
+                        longest = longest.max(began.elapsed());
+                    }
+                    longest
+                })
+            });
+            workers.into_iter().map(|worker| worker.join().unwrap()).max().unwrap()
+        });
+        println!("the longest rename took {longest:?}");
+        assert!(longest < Duration::from_secs(5), "a rename took {longest:?}");
+        let moved = |dir: &PathBuf| names(dir).iter().filter(|name| name.ends_with("-moved")).count() as u64;
+        assert_eq!(dirs.each_ref().map(moved), [20 * (round + 1); 2]);
+    }
+}
+
+/// Eight writers on two mounts append to one file.
+#[test]
+fn appended_lines_are_all_there_whole_and_in_order() {
+    let cluster = Cluster::start();
+    let (a, b) = two(&cluster);
+    let times = number_from_env("BATON_CACHE_APPENDS", 200);
+    let append = |mount: &Mount, who: usize| {
+        let path = mount.path("log");
+        move || {
+            for n in 0..times {
+                let mut file = OpenOptions::new().append(true).create(true).open(&path).unwrap();
+                file.write_all(format!("writer {who} line {n:06}\n").as_bytes()).unwrap();
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for who in 0..8 {
+            scope.spawn(append(if who % 2 == 0 { &a } else { &b }, who));
+        }
+    });
+    for mount in [&a, &b] {
+        let text = fs::read_to_string(mount.path("log")).unwrap();
+        for who in 0..8 {
+            let prefix = format!("writer {who} line ");
+            let lines: Vec<u64> = text.lines().filter_map(|l| l.strip_prefix(&prefix)?.parse().ok()).collect();
+            assert_eq!(lines, (0..times).collect::<Vec<_>>(), "writer {who} on {}", mount.dir().display());
+        }
+        assert_eq!(text.lines().count() as u64, 8 * times);
+    }
+}
+
+/// A mount is stopped while it has copies. The others wait until these are over and no longer; when it goes on, it and its
+/// kernel know nothing old.
+#[test]
+fn a_mount_that_slept_knows_nothing_old() {
+    let cluster = Cluster::start();
+    let (mut a, b) = two(&cluster);
+    let (here, there) = (a.folder("d"), b.path("d"));
+    fs::write(here.join("f"), "old").unwrap();
+    for round in 0..number_from_env("BATON_CACHE_ROUNDS", 3) {
+        get_to_know(&here);
+        let kept = File::open(here.join("f")).unwrap();
+        a.process().signal(Signal::STOP);
+        let began = Instant::now();
+        fs::write(there.join("f"), format!("new {round}")).unwrap();
+        fs::write(there.join(format!("made {round}")), "").unwrap();
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(3), "writing took {took:?}");
+        // What its kernel answers by itself now, if anything: nothing that was overwritten.
+        let asked = {
+            let path = here.join("f");
+            thread::spawn(move || fs::read_to_string(path))
+        };
+        thread::sleep(Duration::from_millis(300));
+        a.process().signal(Signal::CONT);
+        assert_eq!(asked.join().unwrap().unwrap(), format!("new {round}"));
+        let mut text = String::new();
+        (&kept).read_to_string(&mut text).unwrap();
+        assert_eq!(text, format!("new {round}"));
+        assert!(here.join(format!("made {round}")).exists());
+    }
+}
+
+/// The leader dies while both mounts have copies; what the next one lets anybody change, everybody sees.
+#[test]
+fn copies_end_with_the_leader_who_gave_them_out() {
+    let mut cluster = Cluster::start();
+    let (a, b) = two(&cluster);
+    let (here, there) = (a.folder("d"), b.path("d"));
+    fs::write(here.join("f"), "0").unwrap();
+    for round in 1..=number_from_env("BATON_CACHE_KILLS", 2) {
+        get_to_know(&here);
+        get_to_know(&there);
+        let leader = cluster.leader();
+        cluster.kill(leader);
+        fs::write(there.join("f"), round.to_string()).unwrap();
+        assert_eq!(fs::read_to_string(here.join("f")).unwrap(), round.to_string());
+        assert_eq!(fs::metadata(here.join("f")).unwrap().len(), round.to_string().len() as u64);
+        cluster.restart(leader);
+        cluster.wait_caught_up(leader, Duration::from_secs(30));
+    }
+    cluster.assert_sound();
+}
+
+/// Programs that people use, on two mounts in turn.
+#[test]
+fn a_tree_that_is_copied_here_is_the_same_there() {
+    let cluster = Cluster::start();
+    let (a, b) = two(&cluster);
+    let from = folder("tree");
+    sh(&from, "mkdir -p x/y/z; for i in $(seq 40); do echo $i > x/y/f$i; ln -s ../f$i x/y/z/l$i; done; chmod 700 x/y/z");
+    for round in 0..3 {
+        let (one, other) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
+        let line = format!(
+            "rm -rf {one}/t; cp -a {from} {one}/t; diff -r --no-dereference {from} {other}/t; (cd {other} && find t | sort) > {from}.o; \
+             (cd {one} && find t | sort) > {from}.a; diff {from}.o {from}.a; ls -lR {other}/t > /dev/null",
+            one = one.dir().display(),
+            other = other.dir().display(),
+            from = from.display()
+        );
+        sh_within(Duration::from_secs(60), Path::new("/"), &line);
+    }
+}
