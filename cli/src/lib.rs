@@ -5,6 +5,7 @@ mod background;
 mod commands;
 mod failure;
 mod local_link;
+mod metrics;
 mod names;
 mod signals;
 

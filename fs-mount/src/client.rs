@@ -4,9 +4,12 @@
 //! answered on the thread that asked, because waking another one costs more than most operations. What must keep its order
 //! (commands) leaves under the mutex, everything else after it.
 
+use crate::figures::{Counting, Figures};
 use crate::fuse::{Caller, Kept, Kernel, OnDone, Who, groups_of, is_signalled};
 use crate::link::{Link, OnParts, OnPlaced};
-use baton_core::mount::{Call, CallId, Config, Done, Input, MountMachine, Output, SliceFault, Valid};
+use baton_core::mount::{
+    Call, CallId, Config, Done, Input, MountMachine, Output, Patience, SliceFault, Slow, Stats, Valid,
+};
 use baton_core::session::{ToMount, ToNode};
 use baton_core::types::{Errno, SessionId};
 use std::collections::{HashMap, VecDeque};
@@ -25,12 +28,15 @@ const SHORT_TICK: Duration = Duration::from_millis(10);
 pub struct ClientOptions {
     /// Who this is, for people: host and mount point.
     pub client: String,
+    /// How long programs wait when the cluster cannot answer.
+    pub patience: Patience,
 }
 
 /// A call under way: who asked, what to do with its outcome, and its span, which lasts as long as it does.
 struct Waiting {
     who: Who,
     done: OnDone,
+    what: &'static str,
     span: Span,
     began: Instant,
     /// It may wait for other programs: a signal to its caller ends that.
@@ -48,6 +54,7 @@ pub struct Client {
     leaving: AtomicBool,
     /// Something is to be done sooner than usual.
     hurry: (Mutex<bool>, Condvar),
+    counting: Counting,
     /// Where the kernel is told to forget; without a kernel there is nothing to forget.
     kernel: OnceLock<Kernel>,
 }
@@ -55,7 +62,8 @@ pub struct Client {
 impl Client {
     /// A client that still needs a [`Link`]: see [`Client::set_link`].
     pub fn new(options: ClientOptions) -> Arc<Client> {
-        let config = Config { client: options.client, nonce: RandomState::new().build_hasher().finish() };
+        let nonce = RandomState::new().build_hasher().finish();
+        let config = Config { client: options.client, nonce, patience: options.patience };
         let client = Arc::new(Client {
             machine: Mutex::new(MountMachine::new(config)),
             link: OnceLock::new(),
@@ -65,6 +73,7 @@ impl Client {
             ready: (Mutex::new(false), Condvar::new()),
             leaving: AtomicBool::new(false),
             hurry: (Mutex::new(false), Condvar::new()),
+            counting: Counting::default(),
             kernel: OnceLock::new(),
         });
         tick(Arc::downgrade(&client));
@@ -119,6 +128,11 @@ impl Client {
         }
     }
 
+    /// What was counted so far.
+    pub fn figures(&self) -> (Figures, Stats) {
+        (self.counting.so_far(), self.lock().stats())
+    }
+
     fn lock(&self) -> MutexGuard<'_, MountMachine> {
         self.machine.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -131,7 +145,8 @@ impl Client {
     pub fn begin(self: &Arc<Self>, who: Who, call: Call, done: OnDone) {
         let id = CallId(self.next_call.fetch_add(1, Ordering::Relaxed));
         let span = tracing::debug_span!("call", id = id.0, what = call.name(), uid = who.uid);
-        let waiting = Waiting { who, done, span, began: Instant::now(), interruptible: call.waits_for_others() };
+        let (what, interruptible) = (call.name(), call.waits_for_others());
+        let waiting = Waiting { who, done, what, span, began: Instant::now(), interruptible };
         self.calls.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(id, waiting);
         self.drive(Input::Call { id, cred: who.cred(), call });
     }
@@ -151,6 +166,9 @@ impl Client {
 
     /// Takes what happened and carries out what follows from it.
     pub fn drive(self: &Arc<Self>, input: Input) {
+        if let Input::Node(message) = &input {
+            self.counting.received(message.name());
+        }
         let mut inputs = VecDeque::from([input]);
         while let Some(input) = inputs.pop_front() {
             let mut outputs = Vec::new();
@@ -182,6 +200,7 @@ impl Client {
             return;
         }
         if let Some(link) = self.link.get() {
+            self.counting.sent(message.name());
             link.tell(message);
         }
     }
@@ -217,8 +236,10 @@ impl Client {
         match output {
             Output::Respond { call, outcome, valid } => {
                 let waiting = self.calls.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&call);
-                if let Some(Waiting { done, span, began, .. }) = waiting {
-                    let micros = began.elapsed().as_micros() as u64;
+                if let Some(Waiting { done, what, span, began, .. }) = waiting {
+                    let took = began.elapsed();
+                    self.counting.call(what, took, outcome.is_err());
+                    let micros = took.as_micros() as u64;
                     span.in_scope(|| match &outcome {
                         Ok(_) => tracing::debug!(micros, "done"),
                         Err(errno) => tracing::debug!(micros, ?errno, "failed"),
@@ -263,6 +284,19 @@ impl Client {
                 };
                 let groups = pid.map(groups_of).unwrap_or_default();
                 inputs.push_back(Input::Groups { call, groups });
+            }
+            Output::Slow(Slow { what, about, waits_for, since, gives_up }) => {
+                let (seconds, inode) = (since / 1_000_000, about.map(|ino| ino.0));
+                if gives_up {
+                    tracing::error!(
+                        what,
+                        inode,
+                        seconds,
+                        "gave up waiting for {waits_for}: the program gets ETIMEDOUT"
+                    );
+                } else {
+                    tracing::warn!(what, inode, seconds, "waiting for {waits_for}");
+                }
             }
             Output::Fenced { .. } if self.leaving.load(Ordering::SeqCst) => {}
             Output::Fenced { lost, unlocked } => {

@@ -54,6 +54,12 @@ impl NodeHandle {
         &self.reader
     }
 
+    /// Slices on this node's disk, and the bytes in them.
+    pub fn slice_stats(&self) -> (u64, u64) {
+        let stats = self.slices.store.stats();
+        (stats.slices as u64, stats.bytes)
+    }
+
     pub fn slices(&self) -> &Arc<Slices> {
         &self.slices
     }

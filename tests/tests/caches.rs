@@ -324,7 +324,10 @@ fn a_tree_that_is_copied_here_is_the_same_there() {
     let cluster = Cluster::start();
     let (a, b) = two(&cluster);
     let from = folder("tree");
-    sh(&from, "mkdir -p x/y/z; for i in $(seq 40); do echo $i > x/y/f$i; ln -s ../f$i x/y/z/l$i; done; chmod 700 x/y/z");
+    sh(
+        &from,
+        "mkdir -p x/y/z; for i in $(seq 40); do echo $i > x/y/f$i; ln -s ../f$i x/y/z/l$i; done; chmod 700 x/y/z",
+    );
     for round in 0..3 {
         let (one, other) = if round % 2 == 0 { (&a, &b) } else { (&b, &a) };
         let line = format!(
@@ -336,4 +339,105 @@ fn a_tree_that_is_copied_here_is_the_same_there() {
         );
         sh_within(Duration::from_secs(60), Path::new("/"), &line);
     }
+}
+
+/// The sum of the lines of a figure that have none of these kinds.
+fn sum_without(page: &str, figure: &str, kinds: &[&str]) -> u64 {
+    let lines = page.lines().filter(|line| line.starts_with(&format!("{figure}{{")));
+    let counted = lines.filter(|line| !kinds.iter().any(|kind| line.contains(&format!("kind=\"{kind}\""))));
+    counted.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
+/// Not a word to any node for what is known: only, from time to time, for how long it may be known.
+#[test]
+fn what_is_kept_costs_no_message() {
+    let cluster = Cluster::start();
+    let a = Mount::start_with(&cluster.addresses(), &["--metrics", "127.0.0.1:0"]);
+    let dir = a.folder("d");
+    for i in 0..20 {
+        fs::write(dir.join(format!("f{i}")), "some content").unwrap();
+    }
+    // What was just changed is not kept for a while.
+    thread::sleep(Duration::from_millis(1_200));
+    get_to_know(&dir);
+    let sent = || sum_without(&a.figures(), "baton_mount_messages_sent_total", &["renew", "alive"]);
+    let before = sent();
+    assert!(before > 20, "{}", a.figures());
+    let began = Instant::now();
+    let rounds: u64 = thread::scope(|scope| {
+        let askers = [(); 3].map(|()| {
+            scope.spawn(|| {
+                let mut rounds = 0;
+                while began.elapsed() < Duration::from_secs(2) {
+                    for name in names(&dir) {
+                        assert_eq!(fs::read(dir.join(&name)).unwrap(), b"some content");
+                        assert!(fs::metadata(dir.join(&name)).unwrap().is_file());
+                        fs::metadata(dir.join("nothing")).unwrap_err();
+                    }
+                    rounds += 1;
+                }
+                rounds
+            })
+        });
+        askers.into_iter().map(|asker| asker.join().unwrap()).sum()
+    });
+    assert!(rounds > 30, "{rounds} rounds");
+    assert_eq!(sent() - before, 0, "{rounds} rounds\n{}", a.figures());
+}
+
+/// A soft mount gives up when its time is over, a hard one says that it waits, and everything goes on when the nodes do.
+#[test]
+fn without_nodes_a_soft_mount_gives_up_and_a_hard_one_waits() {
+    let mut cluster = Cluster::start();
+    let mut soft = Mount::start_with(&cluster.addresses(), &["-o", "soft,timeout=1"]);
+    let mut hard = Mount::start_with(&cluster.addresses(), &["-o", "timeout=60"]);
+    fs::write(soft.path("f"), "x").unwrap();
+    for id in cluster.ids() {
+        cluster.process(id).signal(Signal::STOP);
+    }
+    let began = Instant::now();
+    let refused = fs::write(soft.path("g"), "y").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::TimedOut, "{refused}");
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(4), "after {took:?}");
+    let patient = {
+        let path = hard.path("h");
+        thread::spawn(move || fs::write(path, "z"))
+    };
+    let waits = |mount: &mut Mount, words: &str| {
+        let patience = Duration::from_secs(10);
+        let said = || mount.process().said().contains(words).then_some(());
+        baton_tests::harness::eventually(words, patience, said);
+    };
+    waits(&mut hard, "waiting for ");
+    waits(&mut soft, "gave up waiting for ");
+    for id in cluster.ids() {
+        cluster.process(id).signal(Signal::CONT);
+    }
+    patient.join().unwrap().unwrap();
+    assert_eq!(fs::read_to_string(hard.path("h")).unwrap(), "z");
+    let again = || fs::read_to_string(soft.path("f")).ok();
+    assert_eq!(baton_tests::harness::eventually("the soft mount", Duration::from_secs(20), again), "x");
+}
+
+/// The figures of a whole cluster in one process: every line has a name, a value, and a description before it.
+#[test]
+fn figures_are_served_as_prometheus_reads_them() {
+    let up = baton_tests::harness::Up::start(&folder("up"), 1);
+    fs::write(up.dir(0).join("f"), "x").unwrap();
+    let page = up.figures();
+    let mut described = BTreeSet::new();
+    for line in page.lines() {
+        if let Some(about) = line.strip_prefix("# HELP ") {
+            assert!(described.insert(about.split(' ').next().unwrap()), "twice: {line}");
+        } else if !line.starts_with("# TYPE ") {
+            let name = line.split(['{', ' ']).next().unwrap();
+            let figure = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+            assert!(described.contains(figure) || described.contains(name), "{line}");
+            line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+        }
+    }
+    let leaders = page.lines().filter(|line| line.starts_with("baton_raft_leads{") && line.ends_with(" 1")).count();
+    assert_eq!(leaders, 1, "{page}");
+    assert!(page.contains("op=\"Create\"") && page.contains("call=\"Create\""), "{page}");
 }

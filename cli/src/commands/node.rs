@@ -1,5 +1,6 @@
 use super::bulk_runtime;
 use crate::failure::Failure;
+use crate::metrics::{self, Page};
 use crate::signals;
 use baton_core::types::NodeId;
 use baton_node::{Links, NodeConfig};
@@ -32,14 +33,27 @@ pub(crate) struct Node {
     /// Read all of that from a TOML file instead
     #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "listen", "data", "peers"])]
     config: Option<PathBuf>,
+    /// Serve figures for Prometheus here, under /metrics; `none`: nowhere [default: 127.0.0.1:7401, if it is free]
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<String>,
 }
 
 impl Node {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        let place = self.metrics.clone();
         let config = self.config()?;
         let bulk = bulk_runtime()?;
         let node = baton_node::start(&config, Links::Grpc, bulk.handle().clone())?;
         println!("node {} listens on {}", config.id, node.address());
+        let (handle, on) = (node.handle().clone(), bulk.handle().clone());
+        let page = move || {
+            let mut page = Page::default();
+            metrics::of_node(&mut page, &handle, &on);
+            page.text()
+        };
+        if let Some(at) = metrics::serve(place.as_deref(), page)? {
+            println!("metrics at http://{at}/metrics");
+        }
         let (tell, told) = channel();
         signals::watch(tell, ())?;
         loop {

@@ -2,7 +2,9 @@ use super::bulk_runtime;
 use super::mount::fuse_threads;
 use crate::failure::Failure;
 use crate::local_link::LocalLink;
+use crate::metrics::{self, Page};
 use crate::{names, signals};
+use baton_core::mount::Patience;
 use baton_core::types::NodeId;
 use baton_fs_mount::fuse::{self, MountOptions, Mounted};
 use baton_fs_mount::{Calls, Client, ClientOptions};
@@ -33,6 +35,9 @@ pub(crate) struct Up {
     /// Where their data is kept [default: baton in the user's data folder, ~/.local/share/baton]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Serve figures for Prometheus here, under /metrics; `none`: nowhere [default: 127.0.0.1:7401, if it is free]
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<String>,
 }
 
 struct Mount {
@@ -63,6 +68,9 @@ impl Up {
         for node in &cluster {
             println!("node {} listens on {}", node.handle().id(), node.address());
         }
+        if let Some(at) = metrics::serve(self.metrics.as_deref(), page(&handles, &mounts, bulk.handle().clone()))? {
+            println!("metrics at http://{at}/metrics");
+        }
         println!("ready");
         let outcome = wait(&mounts, &cluster);
         for mount in &mounts {
@@ -80,6 +88,26 @@ impl Up {
             node.join()?;
         }
         outcome
+    }
+}
+
+/// The figures of all nodes and mounts.
+fn page(nodes: &[NodeHandle], mounts: &[Mount], on: tokio::runtime::Handle) -> impl Fn() -> String + Send + use<> {
+    let nodes = nodes.to_vec();
+    let mounts: Vec<_> =
+        mounts.iter().map(|m| (m.mounted.path().display().to_string(), Arc::downgrade(&m.client))).collect();
+    move || {
+        let mut page = Page::default();
+        for node in &nodes {
+            metrics::of_node(&mut page, node, &on);
+        }
+        for (at, client) in &mounts {
+            if let Some(client) = client.upgrade() {
+                let (figures, stats) = client.figures();
+                page.mount(at, &figures, &stats);
+            }
+        }
+        page.text()
     }
 }
 
@@ -164,7 +192,7 @@ fn mount(mountpoint: &Path, nodes: &[NodeHandle], bulk: &tokio::runtime::Runtime
         std::fs::create_dir_all(mountpoint)
             .map_err(Failure::io(format!("make the mount point {}", mountpoint.display())))?;
     }
-    let client = Client::new(ClientOptions { client: names::client(mountpoint) });
+    let client = Client::new(ClientOptions { client: names::client(mountpoint), patience: Patience::default() });
     let link = LocalLink::start(&client, nodes.to_vec(), bulk.handle().clone());
     let calls = Arc::new(Calls(client.clone()));
     let mounted = fuse::mount(calls, mountpoint, &MountOptions::default(), fuse_threads())?;

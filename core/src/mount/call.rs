@@ -2,7 +2,7 @@
 
 use crate::meta::ops::{Create, Fallocate, WriteAt};
 use crate::meta::{Answer, Op, Query};
-use crate::types::{Attr, Ino};
+use crate::types::{Attr, Ino, Object};
 use bytes::Bytes;
 
 /// An open file of this mount.
@@ -85,6 +85,22 @@ impl Call {
             Call::Lock { .. } => "Lock",
             Call::Unlock { .. } => "Unlock",
             Call::GetLock { .. } => "GetLock",
+        }
+    }
+
+    /// The object that it is about, as far as one is named.
+    pub(super) fn about(&self) -> Option<Ino> {
+        match self {
+            Call::Open { ino, .. } | Call::Read { ino, .. } | Call::Write { ino, .. } | Call::Sync { ino } => {
+                Some(*ino)
+            }
+            Call::Lock { ino, .. } | Call::Unlock { ino, .. } | Call::GetLock { ino, .. } => Some(*ino),
+            Call::Create(create) => Some(create.dir),
+            Call::Do(op) => op.names().first().map(|(dir, _)| *dir).or_else(|| self.relies_on_locks()),
+            Call::Ask(query) => query.about().map(|object| match object {
+                Object::Whole(ino) | Object::Rights(ino) | Object::Entry(ino, _) => ino,
+            }),
+            Call::Release(_) => None,
         }
     }
 

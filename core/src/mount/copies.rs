@@ -192,6 +192,10 @@ impl Store for Nothing {
 }
 
 impl Copies {
+    pub(super) fn count(&self) -> usize {
+        self.held.len()
+    }
+
     fn is_valid(&self, now: u64) -> bool {
         now < self.until
     }
@@ -372,6 +376,7 @@ impl MountMachine {
 
     pub(super) fn recalled(&mut self, objects: Vec<Object>) {
         let mut gone = Vec::new();
+        self.stats.recalled += objects.len() as u64;
         for object in objects {
             if let Some(leaving) = self.copies.leaving.get_mut(&object) {
                 leaving.own_will = false;

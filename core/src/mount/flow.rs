@@ -86,10 +86,15 @@ pub(super) struct Running {
     pub(super) restarts: u32,
     /// The last answer to a question of it was given under copies of all that it rests on.
     pub(super) under_copies: bool,
+    pub(super) began: u64,
+    /// When the log was told last that it waits.
+    pub(super) told_at: Option<u64>,
+    /// Its time is over.
+    pub(super) gave_up: bool,
 }
 
 impl Running {
-    pub(super) fn new(cred: Cred, call: Call) -> Running {
+    pub(super) fn new(cred: Cred, call: Call, began: u64) -> Running {
         Running {
             cred,
             call,
@@ -99,6 +104,9 @@ impl Running {
             lost_at: None,
             restarts: 0,
             under_copies: false,
+            began,
+            told_at: None,
+            gave_up: false,
         }
     }
 }

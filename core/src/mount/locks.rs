@@ -92,7 +92,7 @@ impl MountMachine {
     fn begin_own(&mut self, call: Call) {
         let id = CallId(OWN_CALLS + self.locks.own_calls);
         self.locks.own_calls += 1;
-        self.running.insert(id, Running::new(Cred::ROOT, call));
+        self.running.insert(id, Running::new(Cred::ROOT, call, self.now));
         self.run(id);
     }
 

@@ -26,11 +26,13 @@ mod calls;
 mod copies;
 mod flow;
 mod locks;
+mod patience;
 mod session;
 
 pub use call::{Call, Done, Handle};
 pub use copies::{Forget, Pages, Valid};
 pub use flow::{SliceFault, SlicePart};
+pub use patience::{Patience, Slow};
 
 use crate::meta::{Answer, Query};
 use crate::session::{Command, Reply, ToMount, ToNode};
@@ -109,6 +111,8 @@ pub enum Output {
     Groups {
         call: CallId,
     },
+    /// A call waits for long; for the log.
+    Slow(Slow),
     /// The session was over before the mount knew: said once, for the log.
     Fenced {
         lost: usize,
@@ -123,6 +127,7 @@ pub struct Config {
     pub client: String,
     /// Drawn when the process starts.
     pub nonce: u64,
+    pub patience: Patience,
 }
 
 pub struct MountMachine {
@@ -147,6 +152,24 @@ pub struct MountMachine {
     last_call: CallId,
     locks: Locks,
     copies: Copies,
+    stats: Stats,
+}
+
+/// What the machine counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Questions answered from copies, and those that a node was asked.
+    pub answered_here: u64,
+    pub asked: u64,
+    /// Copies that were asked back.
+    pub recalled: u64,
+    /// Objects of which there are copies.
+    pub copies: u64,
+    /// Programs' calls under way.
+    pub running: u64,
+    /// Files and directories that programs have open.
+    pub open: u64,
+    pub linked: bool,
 }
 
 /// What programs have open.
@@ -188,6 +211,7 @@ impl MountMachine {
             last_call: CallId(0),
             locks: Locks::default(),
             copies: Copies::default(),
+            stats: Stats::default(),
         }
     }
 
@@ -215,6 +239,16 @@ impl MountMachine {
         self.link.is_up()
     }
 
+    pub fn stats(&self) -> Stats {
+        Stats {
+            copies: self.copies.count() as u64,
+            running: self.running.len() as u64,
+            open: self.handles.len() as u64,
+            linked: self.link.is_up(),
+            ..self.stats
+        }
+    }
+
     pub fn session(&self) -> Option<SessionId> {
         self.session
     }
@@ -230,7 +264,7 @@ impl MountMachine {
             self.respond(id, outcome, Valid::default());
             return;
         }
-        self.running.insert(id, Running::new(cred, call));
+        self.running.insert(id, Running::new(cred, call, self.now));
         self.run(id);
     }
 
@@ -264,6 +298,10 @@ impl MountMachine {
 
     fn finish(&mut self, id: CallId, outcome: Result<calls::End, Errno>) {
         let Some(running) = self.running.remove(&id) else { return };
+        let outcome = match outcome {
+            Err(Errno::EINTR) if running.gave_up => Err(Errno::ETIMEDOUT),
+            outcome => outcome,
+        };
         let valid = match &running.call {
             Call::Ask(query) if running.under_copies => self.validity(query),
             Call::Open { ino, write, .. } if running.under_copies && outcome.is_ok() => self.pages_of(*ino, *write),
@@ -324,8 +362,10 @@ impl MountMachine {
     /// Answers from copies, or asks the node.
     fn ask(&mut self, call: CallId, cred: Cred, query: Query) {
         if let Some(reply) = self.answer_here(&cred, &query) {
+            self.stats.answered_here += 1;
             return self.answered(call, reply, true);
         }
+        self.stats.asked += 1;
         let keep = self.wants_copies(&query);
         self.renew_if_due();
         let id = self.next_ask;

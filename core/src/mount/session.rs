@@ -215,6 +215,7 @@ impl MountMachine {
         self.retry_slices(RETRY_SLICE_US);
         self.tick_locks();
         self.tick_copies();
+        self.tick_patience();
     }
 
     fn retry_slices(&mut self, after: u64) {

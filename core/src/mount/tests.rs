@@ -15,7 +15,7 @@ struct Script {
 
 impl Script {
     fn new() -> Script {
-        let config = Config { client: "host:/mnt".into(), nonce: 7 };
+        let config = Config { client: "host:/mnt".into(), nonce: 7, patience: Patience::default() };
         Script { mount: MountMachine::new(config), now: 1_000_000, calls: 0, out: Vec::new() }
     }
 

@@ -194,6 +194,7 @@ impl NodeMachine {
             self.reply(id, number, reply);
             return false;
         }
+        *self.carried_out.entry(op.name()).or_default() += 1;
         let reply = match deny {
             Some(errno) => Reply::Failed(errno),
             None => self.run(stamp, Some(id), &cred, &op),

@@ -32,6 +32,7 @@
 use super::NodeMachine;
 use super::io::Conn;
 use super::messages::Item;
+use super::status::CopiesStatus;
 use crate::meta::Fact;
 use crate::session::ToMount;
 use crate::types::{Ino, Object, SessionId};
@@ -57,6 +58,8 @@ pub(super) struct Copies {
     under_way: BTreeMap<(SessionId, u64), Vec<Object>>,
     /// What this node gave out before it led last is over then; commands wait for it.
     closed_until: u64,
+    given: u64,
+    recalled: u64,
 }
 
 /// A mount that said that it had no copies, when it came or when its lease was over last, and what it was given since.
@@ -76,6 +79,15 @@ struct Waiting {
 impl Copies {
     pub(super) fn closed_until(until: u64) -> Copies {
         Copies { closed_until: until, ..Copies::default() }
+    }
+
+    pub(super) fn status(&self) -> CopiesStatus {
+        CopiesStatus {
+            given_out: self.holders.values().map(|holder| holder.has.len() as u64).sum(),
+            given: self.given,
+            recalled: self.recalled,
+            waiting: self.waiting.values().map(|list| list.len() as u64).sum(),
+        }
     }
 
     pub(super) fn gave_back(&mut self, conn: Conn, objects: &[Object]) {
@@ -150,8 +162,8 @@ impl Copies {
             return false;
         }
         let asked_back = self.of.entry(object.clone()).or_default().entry(conn).or_insert(false);
-        if !*asked_back {
-            holder.has.insert(object.clone());
+        if !*asked_back && holder.has.insert(object.clone()) {
+            self.given += 1;
         }
         !*asked_back
     }
@@ -184,6 +196,7 @@ impl Copies {
                     let list = asked.entry(*conn).or_default();
                     if new {
                         list.push(object.clone());
+                        self.recalled += 1;
                         self.peace.insert(quiet(object), now + PEACE_US);
                     }
                 }

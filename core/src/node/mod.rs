@@ -42,7 +42,7 @@ mod view;
 pub use io::{Changes, Conn, Input, LogWrite, Now, Output};
 pub use messages::{Batch, Item, Space, ToPeer};
 pub use placement::{copies_wanted, place, wants_copy};
-pub use status::{PeerStatus, SessionStatus, Status};
+pub use status::{CopiesStatus, PeerStatus, SessionStatus, Status};
 pub use view::{Base, Reader};
 
 use crate::meta::{Key, Op, Store, Value};
@@ -191,6 +191,8 @@ pub struct NodeMachine {
     space: BTreeMap<NodeId, (Space, u64)>,
     peer_applied: BTreeMap<NodeId, u64>,
     log_tail: u64,
+    /// Commands carried out since the start, by kind.
+    carried_out: BTreeMap<&'static str, u64>,
 }
 
 impl NodeMachine {
@@ -252,6 +254,7 @@ impl NodeMachine {
             space: BTreeMap::new(),
             peer_applied: BTreeMap::new(),
             log_tail: LOG_TAIL,
+            carried_out: BTreeMap::new(),
             config,
         };
         machine.load_from_view()?;

@@ -4,6 +4,7 @@ use super::messages::Space;
 use super::{NodeMachine, Reader};
 use crate::meta::{Key, Store, Value};
 use crate::types::{ClusterId, NodeId, SessionId, Stamp};
+use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -22,6 +23,22 @@ pub struct Status {
     pub inodes: u64,
     pub allocated: u64,
     pub orphans: u64,
+    pub copies: CopiesStatus,
+    /// Commands that wait to be proposed.
+    pub queued: u64,
+    /// Commands carried out here since the node started, by kind.
+    pub carried_out: BTreeMap<&'static str, u64>,
+}
+
+/// What mounts have copies of. Only the leader knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CopiesStatus {
+    pub given_out: u64,
+    /// In this term so far.
+    pub given: u64,
+    pub recalled: u64,
+    /// Commands that wait for copies to come back.
+    pub waiting: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +94,9 @@ impl NodeMachine {
             inodes: volume.as_ref().map_or(0, |v| v.inodes),
             allocated: volume.as_ref().map_or(0, |v| v.allocated),
             orphans: self.lead.orphans.count() as u64,
+            copies: self.lead.copies.status(),
+            queued: self.lead.queue.len() as u64,
+            carried_out: self.carried_out.clone(),
         }
     }
 

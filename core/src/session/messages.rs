@@ -31,6 +31,41 @@ pub enum ToNode {
     Goodbye,
 }
 
+impl ToNode {
+    /// The word for it in figures.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ToNode::Hello { .. } => "hello",
+            ToNode::Commands(_) => "commands",
+            ToNode::Ask { .. } => "ask",
+            ToNode::Renew { .. } => "renew",
+            ToNode::GaveBack(_) => "gave_back",
+            ToNode::Returned(_) => "returned",
+            ToNode::Empty => "empty",
+            ToNode::Alive => "alive",
+            ToNode::Holds { .. } => "holds",
+            ToNode::Goodbye => "goodbye",
+        }
+    }
+}
+
+impl ToMount {
+    /// The word for it in figures.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ToMount::Welcome { .. } => "welcome",
+            ToMount::Gone => "gone",
+            ToMount::Replies(_) => "replies",
+            ToMount::Answer { .. } => "answer",
+            ToMount::Lease { .. } => "lease",
+            ToMount::Recall(_) => "recall",
+            ToMount::Again => "again",
+            ToMount::WhoHolds { .. } => "who_holds",
+            ToMount::LocksMoved { .. } => "locks_moved",
+        }
+    }
+}
+
 /// From a node to a mount.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToMount {

@@ -4,7 +4,7 @@
 
 use baton_core::meta::ops::{Create, Mkdir};
 use baton_core::meta::{Answer, Op};
-use baton_core::mount::{Call, Done};
+use baton_core::mount::{Call, Done, Patience};
 use baton_core::types::{Errno, Ino, Name};
 use baton_fs_mount::fuse::Who;
 use baton_fs_mount::{Client, ClientOptions, GrpcLink, GrpcOptions};
@@ -85,7 +85,7 @@ fn make_dir(client: &Arc<Client>, text: String) -> Result<Ino, String> {
 }
 
 fn run(args: &Args) -> Result<(), String> {
-    let client = Client::new(ClientOptions { client: "api_load".into() });
+    let client = Client::new(ClientOptions { client: "api_load".into(), patience: Patience::default() });
     let addresses = args.addresses.split(',').map(str::to_owned).collect();
     let link = GrpcLink::start(&client, GrpcOptions { addresses, cache_bytes: 1 << 20 }).map_err(|e| e.to_string())?;
     if !client.wait_ready(Duration::from_secs(15)) {

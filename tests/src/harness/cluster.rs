@@ -115,7 +115,8 @@ impl Cluster {
     pub fn begin(&self, id: u64) -> Process {
         let (node, peers) = (self.node(id), self.peers());
         let mut command = baton();
-        command.args(["node", "--id", &id.to_string(), "--listen", &node.address, "--peers", &peers, "--data"]);
+        command.args(["node", "--id", &id.to_string(), "--listen", &node.address, "--peers", &peers]);
+        command.args(["--metrics", "none", "--data"]);
         command.arg(&node.data).env("BATON_LOG", "info").env("NO_COLOR", "1");
         Process::start(&format!("node-{id}"), command)
     }

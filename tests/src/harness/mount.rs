@@ -1,5 +1,7 @@
 use super::{Process, baton, guardian, is_root};
 use rustix::mount::{UnmountFlags, unmount};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -61,11 +63,22 @@ impl Mount {
         mount
     }
 
+    /// With more words on its command line.
+    pub fn start_with(addresses: &str, more: &[&str]) -> Mount {
+        let mut mount = Mount::begin_with(addresses, more);
+        mount.process.wait_for_line("ready", READY);
+        mount
+    }
+
     /// Starts it and does not wait until it is ready.
     pub fn begin(addresses: &str) -> Mount {
+        Mount::begin_with(addresses, &[])
+    }
+
+    fn begin_with(addresses: &str, more: &[&str]) -> Mount {
         let at = Mountpoint::new();
         let mut command = baton();
-        command.arg("mount").arg(addresses).arg(&at.0).env("BATON_LOG", "info").env("NO_COLOR", "1");
+        command.arg("mount").arg(addresses).arg(&at.0).args(more).env("BATON_LOG", "info").env("NO_COLOR", "1");
         if is_root() {
             command.args(["-o", "allow_other"]);
         }
@@ -92,10 +105,27 @@ impl Mount {
         &mut self.process
     }
 
+    /// The page of figures that it serves, where it was told to.
+    pub fn figures(&self) -> String {
+        figures(&self.process.said())
+    }
+
     /// SIGKILL; the mount point is free again when this returns.
     pub fn kill(mut self) {
         self.process.kill();
     }
+}
+
+/// Asks for the page at the address that a process said.
+fn figures(said: &str) -> String {
+    let at = said.lines().find_map(|line| line.strip_prefix("metrics at http://")?.strip_suffix("/metrics"));
+    let mut stream = TcpStream::connect(at.expect("a line that says where the figures are")).expect("a connection");
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n").expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, page) = answer.split_once("\r\n\r\n").expect("a head and a page");
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    page.to_owned()
 }
 
 /// A `baton up` process.
@@ -109,7 +139,7 @@ impl Up {
         let at: Vec<Mountpoint> = (0..mounts).map(|_| Mountpoint::new()).collect();
         let mut command = baton();
         command
-            .arg("up")
+            .args(["up", "--metrics", "127.0.0.1:0"])
             .arg("--data")
             .arg(data)
             .args(at.iter().map(|at| &at.0))
@@ -126,6 +156,11 @@ impl Up {
 
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// The page of figures that it serves.
+    pub fn figures(&self) -> String {
+        figures(&self.process.said())
     }
 
     /// Where its first node listens.

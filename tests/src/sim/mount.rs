@@ -9,7 +9,7 @@ use super::workload::Process;
 use super::world::{Event, Life, World};
 use baton_core::meta::ops::WriteAt;
 use baton_core::meta::{Answer, Op};
-use baton_core::mount::{CallId, Config, Input, MountMachine, Output, SliceFault, Valid};
+use baton_core::mount::{CallId, Config, Input, MountMachine, Output, Patience, SliceFault, Valid};
 use baton_core::node;
 use baton_core::session::{Command, Reply, ToMount, ToNode};
 use baton_core::types::{NodeId, SessionId, SliceId};
@@ -93,7 +93,11 @@ impl World {
         let sim = &mut self.mounts[mount];
         sim.life += 1;
         sim.frozen_until = 0;
-        sim.machine = Some(MountMachine::new(Config { client: format!("host{mount}:/mnt"), nonce }));
+        sim.machine = Some(MountMachine::new(Config {
+            client: format!("host{mount}:/mnt"),
+            nonce,
+            patience: Patience::default(),
+        }));
         sim.processes = processes;
         sim.heard = now;
         sim.twice = Twice::default();
@@ -187,6 +191,7 @@ impl World {
                 let delay = self.rng.delay(50);
                 self.after(delay, Event::Groups(mount, life, call));
             }
+            Output::Slow(_) => self.stats.count("slow call"),
             Output::Fenced { lost, .. } => {
                 self.locks_lost(mount);
                 self.mounts[mount].fenced += 1;
