@@ -441,3 +441,38 @@ fn figures_are_served_as_prometheus_reads_them() {
     assert_eq!(leaders, 1, "{page}");
     assert!(page.contains("op=\"Create\"") && page.contains("call=\"Create\""), "{page}");
 }
+
+/// Two regions with a tenth of a second between them: what is known costs nobody a way there and back.
+#[test]
+fn what_is_kept_is_near_however_far_the_nodes_are() {
+    let way = Duration::from_millis(50);
+    let (cluster, far) = Cluster::start_apart(way);
+    let here = Mount::start(&[cluster.address(1), cluster.address(2)].join(","));
+    let there = Mount::start(&[cluster.address(3), &far].join(","));
+    let dir = here.folder("d");
+    for i in 0..10 {
+        fs::write(dir.join(format!("f{i}")), "content").unwrap();
+    }
+    // Each has found the leader, wherever it is, and what was just changed may be kept again.
+    thread::sleep(Duration::from_secs(5));
+    for mount in [&here, &there] {
+        let dir = mount.path("d");
+        get_to_know(&dir);
+        let began = Instant::now();
+        for _ in 0..20 {
+            assert_eq!(names(&dir).len(), 10);
+            for name in names(&dir) {
+                assert_eq!(fs::read(dir.join(&name)).unwrap(), b"content");
+                assert!(fs::metadata(dir.join(&name)).unwrap().is_file());
+            }
+        }
+        let took = began.elapsed();
+        println!("20 rounds over 10 files took {took:?}");
+        assert!(took < 4 * way, "{took:?}: 440 questions, each a fifth of a second if it was asked far away");
+    }
+    // And what one side changes the other sees.
+    fs::write(there.path("d/f0"), "changed").unwrap();
+    assert_eq!(fs::read_to_string(dir.join("f0")).unwrap(), "changed");
+    fs::write(dir.join("f0"), "changed back").unwrap();
+    assert_eq!(fs::read_to_string(there.path("d/f0")).unwrap(), "changed back");
+}

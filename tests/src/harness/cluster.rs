@@ -1,4 +1,4 @@
-use super::{Admin, Mount, Process, baton, eventually, guardian};
+use super::{Admin, Delay, Mount, Process, baton, eventually, guardian};
 use baton_proto::v1::StatusReply;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,8 @@ struct Node {
     address: String,
     data: PathBuf,
     process: Option<Process>,
+    /// Where this node finds the others, if not where they are.
+    peers: Option<String>,
 }
 
 /// What one node says of itself.
@@ -46,7 +48,8 @@ impl Cluster {
     pub fn plan(folders: &[PathBuf]) -> Cluster {
         let addresses = free_addresses(folders.len());
         let nodes = folders.iter().zip(1..).zip(addresses);
-        let nodes = nodes.map(|((data, id), address)| Node { id, address, data: data.clone(), process: None });
+        let nodes =
+            nodes.map(|((data, id), address)| Node { id, address, data: data.clone(), process: None, peers: None });
         Cluster { nodes: nodes.collect() }
     }
 
@@ -77,6 +80,26 @@ impl Cluster {
     /// All addresses, as `baton mount` takes them.
     pub fn addresses(&self) -> String {
         self.nodes.iter().map(|node| node.address.clone()).collect::<Vec<_>>().join(",")
+    }
+
+    /// Three nodes, of which the last is so far away from the others. Also answers how who is where the last one is finds
+    /// the first.
+    pub fn start_apart(each_way: Duration) -> (Cluster, String) {
+        let folder = guardian::folder("cluster");
+        let mut cluster = Cluster::plan(&(1..=3).map(|id| folder.join(format!("node-{id}"))).collect::<Vec<_>>());
+        let far = |id: u64| Delay::to(cluster.address(id), each_way).address();
+        let (one, two, three) = (far(1), far(2), far(3));
+        let near = |id: u64| cluster.address(id).to_owned();
+        let here = format!("1={},2={},3={three}", near(1), near(2));
+        let there = format!("1={one},2={two},3={}", near(3));
+        for (id, peers) in [(1, &here), (2, &here), (3, &there)] {
+            cluster.node_mut(id).peers = Some(peers.clone());
+        }
+        for id in cluster.ids() {
+            cluster.restart(id);
+        }
+        cluster.leader();
+        (cluster, one)
     }
 
     /// The list of peers, as `baton node` takes it.
@@ -113,7 +136,8 @@ impl Cluster {
 
     /// Starts one node's process; it is the caller's to wait for.
     pub fn begin(&self, id: u64) -> Process {
-        let (node, peers) = (self.node(id), self.peers());
+        let node = self.node(id);
+        let peers = node.peers.clone().unwrap_or_else(|| self.peers());
         let mut command = baton();
         command.args(["node", "--id", &id.to_string(), "--listen", &node.address, "--peers", &peers]);
         command.args(["--metrics", "none", "--data"]);

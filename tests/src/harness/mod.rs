@@ -7,6 +7,7 @@
 
 mod client;
 mod cluster;
+mod delay;
 mod guardian;
 mod mount;
 mod process;
@@ -14,6 +15,7 @@ mod shell;
 
 pub use client::{Admin, RawBytes, raw_call};
 pub use cluster::{Cluster, NodeState};
+pub use delay::Delay;
 pub use guardian::{folder, root};
 pub use mount::{Mount, Up, need_fuse};
 pub use process::Process;

@@ -12,8 +12,8 @@ use super::world::{Event, Life, World};
 use baton_core::meta::Answer;
 use baton_core::meta::ops::RenameHow;
 use baton_core::mount::{Done, Forget, Input, Valid};
-use baton_core::types::{Attr, Errno, Ino, Name};
-use std::collections::BTreeMap;
+use baton_core::types::{Attr, Errno, Ino, Name, Object};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A kernel counts in ticks, and rounds up.
 const TICK_US: u64 = 10_000;
@@ -25,6 +25,8 @@ pub(super) struct Kernel {
     /// Counts what it was told to forget; and by object, the last time.
     version: u64,
     forgotten: BTreeMap<Ino, u64>,
+    /// The objects that it knows; others it cannot be told to forget.
+    known: BTreeSet<Ino>,
 }
 
 /// What of the kernel's state a call found when it began.
@@ -60,6 +62,9 @@ impl Kernel {
 
     /// A reply of the mount.
     pub(super) fn hear(&mut self, act: &Act, since: Since, outcome: &Outcome, valid: Valid) {
+        if let Ok(Done::Answer(Answer::Attr(attr))) = outcome {
+            self.known.insert(attr.ino);
+        }
         match (act, outcome) {
             (Act::Lookup { dir, name }, Ok(Done::Answer(Answer::Attr(attr)))) if valid.entry > 0 => {
                 self.names.insert((*dir, name_of(*name)), (Some(attr.clone()), valid.entry + TICK_US));
@@ -147,6 +152,10 @@ impl World {
             return self.after(500, Event::Forget(mount, life, what));
         }
         let keeps = self.plan.planted == Some(Planted::KernelKeeps);
+        // Who asks for an object's attributes has the object; else the kernel may have thrown it out.
+        let in_use = |ino: Ino| self.acts_under_way(mount).any(|act| matches!(act, Act::Stat { ino: i } if *i == ino));
+        let in_use = what.object().is_some_and(|object| matches!(object, Object::Whole(ino) if in_use(ino)));
+        let thrown_out = self.rng.one_in(8);
         let kernel = &mut self.mounts[mount].kernel;
         let mut knew = true;
         match &what {
@@ -154,10 +163,14 @@ impl World {
             Forget::Name(dir, name) => drop(kernel.names.remove(&(*dir, name.clone()))),
             // An object that it does not know it cannot forget, and what is on its way to it comes.
             Forget::Attr(ino) | Forget::All(ino) | Forget::Range { ino, .. } => {
-                knew = kernel.attrs.remove(ino).is_some();
+                knew = kernel.known.contains(ino) || in_use;
+                kernel.attrs.remove(ino);
                 if knew {
                     kernel.version += 1;
                     kernel.forgotten.insert(*ino, kernel.version);
+                }
+                if thrown_out && !in_use {
+                    kernel.known.remove(ino);
                 }
             }
         }
