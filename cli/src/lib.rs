@@ -10,7 +10,7 @@ mod names;
 mod signals;
 
 use clap::{Parser, Subcommand};
-use commands::{fsck, lock, mount, node, status, up};
+use commands::{fsck, lock, mount, node, status, token, up};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -44,6 +44,8 @@ enum Command {
     Status(status::Status),
     Fsck(fsck::Fsck),
     Lock(lock::Lock),
+    Token(token::Token),
+    Who(token::Who),
 }
 
 /// The whole program.
@@ -58,6 +60,8 @@ pub fn main() -> ExitCode {
         Command::Status(status) => status.run(),
         Command::Fsck(fsck) => fsck.run(),
         Command::Lock(lock) => lock.run(),
+        Command::Token(token) => token.run(),
+        Command::Who(who) => who.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,9 +3,9 @@
 use crate::Clock;
 use crate::slices::Slices;
 use baton_core::meta::Query;
-use baton_core::node::{Conn, Input, Reader, Status};
+use baton_core::node::{Conn, CopyRow, Input, Reader, Status};
 use baton_core::session::{Reply, ToMount, ToNode};
-use baton_core::types::{Cred, NodeId};
+use baton_core::types::{Cred, Ino, NodeId};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{mpsc, oneshot};
@@ -18,6 +18,7 @@ pub(crate) enum Event {
     Input(Input),
     Attach { conn: Conn, sink: Sink },
     Status(oneshot::Sender<Status>),
+    Copies { of: Option<Ino>, max: usize, tell: oneshot::Sender<Vec<CopyRow>> },
     Stop,
 }
 
@@ -48,6 +49,13 @@ impl NodeHandle {
     /// The answer to a question, at once, while this node is sure to have the latest state.
     pub fn ask_now(&self, cred: &Cred, query: &Query) -> Option<Reply> {
         self.reader.ask(|| self.clock.mono(), cred, query)
+    }
+
+    /// Who has copies of an object, or of anything, as far as this node leads.
+    pub async fn copies(&self, of: Option<Ino>, max: usize) -> Option<Vec<CopyRow>> {
+        let (tell, told) = oneshot::channel();
+        self.tell(Event::Copies { of, max, tell });
+        told.await.ok()
     }
 
     pub fn reader(&self) -> &Reader {

@@ -91,6 +91,9 @@ impl Runner {
                 Event::Status(tell) => {
                     let _gone = tell.send(self.machine.status());
                 }
+                Event::Copies { of, max, tell } => {
+                    let _gone = tell.send(self.machine.copies(of, max));
+                }
                 Event::Stop => stop = true,
             }
         }

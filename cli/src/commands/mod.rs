@@ -3,9 +3,11 @@ pub(crate) mod lock;
 pub(crate) mod mount;
 pub(crate) mod node;
 pub(crate) mod status;
+pub(crate) mod token;
 pub(crate) mod up;
 
 use crate::failure::Failure;
+use baton_proto::v1::StatusRequest;
 use baton_proto::v1::admin_client::AdminClient;
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
@@ -24,6 +26,17 @@ async fn admin(addresses: &[String]) -> Result<AdminClient<Channel>, Failure> {
         }
     }
     Err(Failure::Unreachable(whys.join(", ")))
+}
+
+/// The leader, where it can be reached; else whoever answers.
+async fn leader(addresses: &[String]) -> Result<AdminClient<Channel>, Failure> {
+    let mut first = admin(addresses).await?;
+    let Ok(status) = first.status(StatusRequest {}).await.map(tonic::Response::into_inner) else { return Ok(first) };
+    let leader = status.nodes.iter().find(|node| Some(node.id) == status.leader && node.id != status.node);
+    match leader {
+        Some(leader) => Ok(admin(std::slice::from_ref(&leader.address)).await.unwrap_or(first)),
+        None => Ok(first),
+    }
 }
 
 /// What stands around the innermost reason says only that it failed.

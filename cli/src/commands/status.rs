@@ -1,4 +1,4 @@
-use super::{admin, runtime};
+use super::{leader, runtime};
 use crate::failure::Failure;
 use crate::names;
 use baton_proto::v1::{NodeStatus, Role, StatusReply, StatusRequest};
@@ -35,17 +35,8 @@ impl Status {
 
 /// The leader knows most: its word is preferred to that of whoever answered first.
 async fn ask(addresses: &[String]) -> Result<StatusReply, Failure> {
-    let status = |mut client: baton_proto::v1::admin_client::AdminClient<_>| async move {
-        let reply = client.status(StatusRequest {}).await;
-        reply.map(|reply| reply.into_inner()).map_err(|status| Failure::Unreachable(status.message().to_owned()))
-    };
-    let first = status(admin(addresses).await?).await?;
-    let leader = first.nodes.iter().find(|node| Some(node.id) == first.leader && node.id != first.node);
-    let Some(leader) = leader.map(|node| node.address.clone()) else { return Ok(first) };
-    match admin(&[leader]).await {
-        Ok(client) => Ok(status(client).await.unwrap_or(first)),
-        Err(_) => Ok(first),
-    }
+    let reply = leader(addresses).await?.status(StatusRequest {}).await;
+    reply.map(|reply| reply.into_inner()).map_err(|status| Failure::Unreachable(status.message().to_owned()))
 }
 
 fn role(node: &NodeStatus) -> &'static str {

@@ -110,7 +110,7 @@ impl NodeMachine {
         self.attach.by_session.get(&session).copied()
     }
 
-    fn session_of(&self, conn: Conn) -> Option<SessionId> {
+    pub(super) fn session_of(&self, conn: Conn) -> Option<SessionId> {
         match self.attach.conns.get(&conn) {
             Some(Attached::Open { session, .. }) => Some(*session),
             _ => None,

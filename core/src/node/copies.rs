@@ -43,10 +43,24 @@ const PEACE_US: u64 = 1_000_000;
 /// Copies given out at most: some hundred megabytes of memory.
 const COPIES_MAX: usize = 1_000_000;
 
+/// One copy that a mount has, or one object that a command waits to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyRow {
+    pub object: Object,
+    /// The mount.
+    pub client: String,
+    /// For so long, in microseconds.
+    pub since: u64,
+    /// It was asked back so long ago.
+    pub asked_back: Option<u64>,
+    /// The command that waits.
+    pub waits: Option<&'static str>,
+}
+
 #[derive(Default)]
 pub(super) struct Copies {
-    /// By object, who has a copy; `true`: it was asked back.
-    of: BTreeMap<Object, BTreeMap<Conn, bool>>,
+    /// By object, who has a copy.
+    of: BTreeMap<Object, BTreeMap<Conn, Given>>,
     holders: BTreeMap<Conn, Holder>,
     /// How many commands that wait, or are not applied yet, touch an object.
     changing: BTreeMap<Object, u32>,
@@ -62,6 +76,14 @@ pub(super) struct Copies {
     recalled: u64,
 }
 
+/// A copy that a mount has.
+#[derive(Clone, Copy)]
+struct Given {
+    since: u64,
+    /// When it was asked back, if it was.
+    asked_back: Option<u64>,
+}
+
 /// A mount that said that it had no copies, when it came or when its lease was over last, and what it was given since.
 #[derive(Default)]
 struct Holder {
@@ -72,6 +94,7 @@ struct Holder {
 
 struct Waiting {
     item: Item,
+    since: u64,
     /// What it touches, once that is certain.
     objects: Option<Vec<Object>>,
 }
@@ -92,7 +115,7 @@ impl Copies {
 
     pub(super) fn gave_back(&mut self, conn: Conn, objects: &[Object]) {
         for object in objects {
-            if self.of.get(object).and_then(|by| by.get(&conn)) == Some(&false) {
+            if self.asked_back(conn, object) == Some(false) {
                 self.remove(conn, object);
             }
         }
@@ -100,10 +123,15 @@ impl Copies {
 
     pub(super) fn returned(&mut self, conn: Conn, objects: &[Object]) {
         for object in objects {
-            if self.of.get(object).and_then(|by| by.get(&conn)) == Some(&true) {
+            if self.asked_back(conn, object) == Some(true) {
                 self.remove(conn, object);
             }
         }
+    }
+
+    /// Whether this mount's copy was asked back, if it has one.
+    fn asked_back(&self, conn: Conn, object: &Object) -> Option<bool> {
+        Some(self.of.get(object)?.get(&conn)?.asked_back.is_some())
     }
 
     pub(super) fn empty(&mut self, conn: Conn) {
@@ -161,11 +189,12 @@ impl Copies {
         if holder.until <= now || peace || self.changing.contains_key(object) || self.of.len() >= COPIES_MAX {
             return false;
         }
-        let asked_back = self.of.entry(object.clone()).or_default().entry(conn).or_insert(false);
-        if !*asked_back && holder.has.insert(object.clone()) {
+        let given = Given { since: now, asked_back: None };
+        let asked_back = self.of.entry(object.clone()).or_default().entry(conn).or_insert(given).asked_back.is_some();
+        if !asked_back && holder.has.insert(object.clone()) {
             self.given += 1;
         }
-        !*asked_back
+        !asked_back
     }
 
     fn begin(&mut self, objects: &[Object]) {
@@ -190,9 +219,10 @@ impl Copies {
         let mut asked: BTreeMap<Conn, Vec<Object>> = BTreeMap::new();
         for object in objects {
             let Some(holders) = self.of.get_mut(object) else { continue };
-            for (conn, asked_back) in holders {
+            for (conn, given) in holders {
                 if !keeps(object, *conn, by) {
-                    let new = !std::mem::replace(asked_back, true);
+                    let new = given.asked_back.is_none();
+                    given.asked_back.get_or_insert(now);
                     let list = asked.entry(*conn).or_default();
                     if new {
                         list.push(object.clone());
@@ -206,7 +236,7 @@ impl Copies {
     }
 
     /// Whoever knows one of the names knows all of them after a rename.
-    fn share_names(&mut self, objects: &[Object], by: Option<Conn>) {
+    fn share_names(&mut self, objects: &[Object], by: Option<Conn>, now: u64) {
         let Some(conn) = by else { return };
         let names = || objects.iter().filter(|object| matches!(object, Object::Entry(..)));
         if !names().any(|name| self.of.get(name).is_some_and(|holders| holders.contains_key(&conn))) {
@@ -215,7 +245,8 @@ impl Copies {
         let Some(holder) = self.holders.get_mut(&conn) else { return };
         for name in names() {
             holder.has.insert(name.clone());
-            self.of.entry(name.clone()).or_default().entry(conn).or_insert(false);
+            let given = Given { since: now, asked_back: None };
+            self.of.entry(name.clone()).or_default().entry(conn).or_insert(given);
         }
     }
 
@@ -258,7 +289,7 @@ impl NodeMachine {
     pub(super) fn let_in(&mut self, item: Item) {
         let Item::Command { command, .. } = &item else { return self.lead.queue.push_back(item) };
         let session = command.session;
-        let mut waiting = Waiting { item, objects: None };
+        let mut waiting = Waiting { item, since: self.now.mono, objects: None };
         if let Some(before) = self.lead.copies.waiting.get_mut(&session) {
             before.push_back(waiting);
         } else if self.may_change(&mut waiting) {
@@ -313,7 +344,7 @@ impl NodeMachine {
         let Some(objects) = &waiting.objects else { return true };
         let asked = copies.ask_back(objects, by, now);
         if asked.is_empty() {
-            copies.share_names(objects, by);
+            copies.share_names(objects, by, now);
             return true;
         }
         for (conn, objects) in asked {
@@ -341,6 +372,37 @@ impl NodeMachine {
             self.copies_until = self.copies_until.max(until);
             self.tell(conn, ToMount::Lease { sent, lasts: until - now });
         }
+    }
+
+    /// Who has copies (of one object, or of all), and which commands wait for some to come back. Only the leader knows.
+    pub fn copies(&self, of: Option<Ino>, max: usize) -> Vec<CopyRow> {
+        let now = self.now.mono;
+        let client = |session: SessionId| self.sessions.get(&session).map_or(String::new(), |s| s.client.clone());
+        let wanted = |object: &Object| of.is_none_or(|ino| quiet(object).0 == ino);
+        let copies = &self.lead.copies;
+        let held = copies.of.iter().filter(|(object, _)| wanted(object)).flat_map(|(object, holders)| {
+            holders.iter().map(move |(conn, given)| CopyRow {
+                object: object.clone(),
+                client: self.session_of(*conn).map_or(String::new(), client),
+                since: now - given.since,
+                asked_back: given.asked_back.map(|at| now - at),
+                waits: None,
+            })
+        });
+        let waiting =
+            copies.waiting.iter().flat_map(|(session, list)| list.iter().map(move |waiting| (*session, waiting)));
+        let waiting = waiting.flat_map(|(session, waiting)| {
+            let op = if let Item::Command { command, .. } = &waiting.item { command.op.name() } else { "" };
+            let objects = waiting.objects.iter().flatten().filter(|object| wanted(object));
+            objects.map(move |object| CopyRow {
+                object: object.clone(),
+                client: client(session),
+                since: now - waiting.since,
+                asked_back: None,
+                waits: Some(op),
+            })
+        });
+        held.chain(waiting).take(max).collect()
     }
 
     pub(super) fn tick_copies(&mut self) {

@@ -39,6 +39,7 @@ mod raft_drive;
 mod status;
 mod view;
 
+pub use copies::CopyRow;
 pub use io::{Changes, Conn, Input, LogWrite, Now, Output};
 pub use messages::{Batch, Item, Space, ToPeer};
 pub use placement::{copies_wanted, place, wants_copy};
@@ -207,6 +208,7 @@ impl NodeMachine {
             return Err(why);
         }
         let (start, entries) = (recovered.start, recovered.entries);
+        let is_new = start.0 == 0 && entries.is_empty() && recovered.stored.0 == 0;
         let mut hard_state = recovered.hard_state;
         hard_state.commit = hard_state.commit.max(recovered.stored.0);
         let mut log = Log::new(hard_state, conf_state, start, entries);
@@ -236,8 +238,8 @@ impl NodeMachine {
             out: Vec::new(),
             last_tick: now.mono,
             promised_until: if recovered.member { now.mono + lease::PROMISE_US } else { 0 },
-            // What it gave out before it started last is over then.
-            copies_until: now.mono + lease::LEASE_US,
+            // What it gave out before it was started is over then, if it ever led.
+            copies_until: if is_new { 0 } else { now.mono + lease::LEASE_US },
             persisting: Persisting::default(),
             applied: recovered.stored,
             last_stamp: Stamp::default(),

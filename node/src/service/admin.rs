@@ -1,7 +1,7 @@
 use crate::handle::NodeHandle;
 use baton_core::meta::{Fault, Key, Stop, Store, Value, check};
-use baton_core::node::{PeerStatus, Status as NodeStatus};
-use baton_core::types::{Ino, NodeId};
+use baton_core::node::{CopyRow, PeerStatus, Status as NodeStatus};
+use baton_core::types::{Ino, NodeId, Object};
 use baton_proto::v1::{self, admin_server::Admin};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -57,6 +57,35 @@ impl Admin for AdminService {
         let listed = tokio::task::spawn_blocking(move || node.reader().with_state(list_locks)).await;
         let listed = listed.map_err(|e| Status::internal(e.to_string()))?;
         listed.map(Response::new).map_err(|_| Status::data_loss("the state cannot be read"))
+    }
+
+    async fn copies(&self, request: Request<v1::CopiesRequest>) -> Result<Response<v1::CopiesReply>, Status> {
+        let of = request.into_inner().ino.map(Ino);
+        let stopped = || Status::unavailable("the node has stopped");
+        let mut rows = self.node.copies(of, COPIES_LISTED + 1).await.ok_or_else(stopped)?;
+        let more = rows.len() > COPIES_LISTED;
+        rows.truncate(COPIES_LISTED);
+        Ok(Response::new(v1::CopiesReply { rows: rows.into_iter().map(copy_row).collect(), more }))
+    }
+}
+
+/// Rows in one answer.
+const COPIES_LISTED: usize = 10_000;
+
+fn copy_row(row: CopyRow) -> v1::CopyRow {
+    let (ino, part, name) = match row.object {
+        Object::Whole(ino) => (ino, "all", Vec::new()),
+        Object::Rights(ino) => (ino, "rights", Vec::new()),
+        Object::Entry(dir, name) => (dir, "name", name.as_bytes().to_vec()),
+    };
+    v1::CopyRow {
+        ino: ino.0,
+        part: part.into(),
+        name: name.into(),
+        client: row.client,
+        since_ms: row.since / 1000,
+        asked_back_ms: row.asked_back.map(|us| us / 1000),
+        waits: row.waits.map(Into::into),
     }
 }
 

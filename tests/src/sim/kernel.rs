@@ -75,10 +75,10 @@ impl Kernel {
             (Act::Lookup { dir, name }, Err(Errno::ENOENT)) if valid.entry > 0 => {
                 self.names.insert((*dir, name_of(*name)), (None, valid.entry + TICK_US));
             }
-            (Act::Stat { ino }, Ok(Done::Answer(Answer::Attr(attr)))) if valid.attr > 0 => {
-                if !self.forgot_since(*ino, since) {
-                    self.attrs.insert(*ino, (attr.clone(), valid.attr + TICK_US));
-                }
+            (Act::Stat { ino }, Ok(Done::Answer(Answer::Attr(attr))))
+                if valid.attr > 0 && !self.forgot_since(*ino, since) =>
+            {
+                self.attrs.insert(*ino, (attr.clone(), valid.attr + TICK_US));
             }
             (Act::Rename { dir, name, new_dir, new_name, how }, Ok(_)) => {
                 let (old, new) = ((*dir, name_of(*name)), (*new_dir, name_of(*new_name)));
