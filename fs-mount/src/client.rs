@@ -4,6 +4,7 @@
 //! answered on the thread that asked, because waking another one costs more than most operations. What must keep its order
 //! (commands) leaves under the mutex, everything else after it.
 
+use crate::clock;
 use crate::figures::{Counting, Figures};
 use crate::fuse::{Caller, Kept, Kernel, OnDone, Who, groups_of, is_signalled};
 use crate::link::{Link, OnParts, OnPlaced};
@@ -48,7 +49,8 @@ pub struct Client {
     link: OnceLock<Arc<dyn Link>>,
     calls: Mutex<HashMap<CallId, Waiting>>,
     next_call: AtomicU64,
-    started: Instant,
+    /// When it was started, on the machine's clock.
+    started: Duration,
     ready: (Mutex<bool>, Condvar),
     /// The session was ended by this side: that it is gone is no news.
     leaving: AtomicBool,
@@ -69,7 +71,7 @@ impl Client {
             link: OnceLock::new(),
             calls: Mutex::default(),
             next_call: AtomicU64::new(1),
-            started: Instant::now(),
+            started: clock::now(),
             ready: (Mutex::new(false), Condvar::new()),
             leaving: AtomicBool::new(false),
             hurry: (Mutex::new(false), Condvar::new()),
@@ -138,7 +140,7 @@ impl Client {
     }
 
     fn now(&self) -> u64 {
-        self.started.elapsed().as_micros() as u64 + 1
+        (clock::now() - self.started).as_micros() as u64 + 1
     }
 
     /// Begins a call; `done` is called when it has ended, perhaps before this returns.

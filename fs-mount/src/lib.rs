@@ -10,6 +10,7 @@
 //! network; whoever runs a node in the same process brings a shorter one.
 
 mod client;
+mod clock;
 pub mod figures;
 pub mod fuse;
 mod grpc;

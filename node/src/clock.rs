@@ -2,19 +2,26 @@
 
 use baton_core::node::Now;
 use baton_core::types::Stamp;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use rustix::time::{ClockId, clock_gettime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// Goes on while the machine is suspended: what was promised until then is over.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock(Instant);
+pub struct Clock(Duration);
+
+fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
 
 impl Clock {
     pub fn start() -> Clock {
-        Clock(Instant::now())
+        Clock(since_boot())
     }
 
     /// Microseconds since the start; never 0, which the machines use for "never".
     pub fn mono(&self) -> u64 {
-        self.0.elapsed().as_micros() as u64 + 1
+        (since_boot() - self.0).as_micros() as u64 + 1
     }
 
     pub fn now(&self) -> Now {

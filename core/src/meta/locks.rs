@@ -22,6 +22,7 @@ use super::{Key, Run, Store, Txn, Value};
 use crate::types::{Errno, Ino, SessionId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 /// Who locks: the kernel's name for a process or an open file, on one mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -79,17 +80,34 @@ impl FileLocks {
 
     /// Whether it would have to wait, behind those that wait before it.
     pub(super) fn must_wait(&self, lock: &FileLock, before: usize) -> bool {
-        self.held_against(lock).is_some() || self.waiting[..before].iter().any(|w| w.lock.conflicts(lock))
+        self.held_against(lock).is_some() || self.ahead_of(lock, before).next().is_some()
+    }
+
+    /// Those that wait before it and that it must not overtake. Who waits for this owner itself cannot be served before it,
+    /// whatever more it takes.
+    fn ahead_of<'a>(&'a self, lock: &'a FileLock, before: usize) -> impl Iterator<Item = &'a FileLock> {
+        let waits_for_it = |other: &FileLock| self.held.iter().any(|held| held.by == lock.by && held.conflicts(other));
+        let waiting = self.waiting[..before].iter().map(|w| &w.lock);
+        waiting.filter(move |other| other.conflicts(lock) && !waits_for_it(other))
     }
 
     /// Whom it would wait for.
-    fn blockers(&self, lock: &FileLock, before: usize) -> impl Iterator<Item = LockOwner> {
-        let waiting = self.waiting[..before].iter().map(|w| &w.lock);
-        self.held.iter().chain(waiting).filter(|other| other.conflicts(lock)).map(|other| other.by)
+    fn blockers<'a>(&'a self, lock: &'a FileLock, before: usize) -> impl Iterator<Item = LockOwner> + 'a {
+        let held = self.held.iter().filter(|other| other.conflicts(lock));
+        held.chain(self.ahead_of(lock, before)).map(|other| other.by)
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.held.len() + self.waiting.len() >= LOCKS_MAX
+        self.len() >= LOCKS_MAX
+    }
+
+    /// Whether a change that left this many behind made too many.
+    pub(super) fn grew_too_long(&self, before: usize) -> bool {
+        self.len() > before && self.len() > LOCKS_MAX
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.held.len() + self.waiting.len()
     }
 
     /// Takes a lock that conflicts with nobody's: its owner's other locks give way where they overlap.
@@ -212,6 +230,8 @@ pub(crate) fn end_session<S: Store + ?Sized>(txn: &mut Txn<'_, S>, session: Sess
 pub(super) fn would_deadlock<S: Store + ?Sized>(txn: &Txn<'_, S>, locks: &FileLocks, lock: &FileLock) -> Run<bool> {
     let mut next: Vec<LockOwner> = locks.blockers(lock, locks.waiting.len()).collect();
     let mut seen: BTreeSet<LockOwner> = BTreeSet::new();
+    // Objects on which somebody of a session waits.
+    let mut waits: BTreeMap<SessionId, Vec<FileLocks>> = BTreeMap::new();
     while let Some(owner) = next.pop() {
         if owner == lock.by {
             return Ok(true);
@@ -222,8 +242,17 @@ pub(super) fn would_deadlock<S: Store + ?Sized>(txn: &Txn<'_, S>, locks: &FileLo
         if seen.len() > CHAIN_MAX {
             return Ok(false);
         }
-        for ino in used_by(txn, owner.session)? {
-            let there = load(txn, ino)?;
+        if let Entry::Vacant(unknown) = waits.entry(owner.session) {
+            let mut found = Vec::new();
+            for ino in used_by(txn, owner.session)? {
+                let there = load(txn, ino)?;
+                if there.waiting.iter().any(|w| w.lock.by.session == owner.session) {
+                    found.push(there);
+                }
+            }
+            unknown.insert(found);
+        }
+        for there in &waits[&owner.session] {
             for (at, waiting) in there.waiting.iter().enumerate().filter(|(_, w)| w.lock.by == owner) {
                 next.extend(there.blockers(&waiting.lock, at));
             }
@@ -257,6 +286,17 @@ mod tests {
         assert_eq!(ranges(&locks), [(0, 99, true)]);
         locks.let_go(lock(1, 0, 0, true).by, 10, u64::MAX);
         assert_eq!(ranges(&locks), [(0, 9, true)]);
+    }
+
+    #[test]
+    fn who_holds_a_lock_need_not_wait_for_who_waits_for_it() {
+        let mut locks = FileLocks::default();
+        locks.hold(lock(1, 0, 9, true));
+        locks.waiting.push(WaitingLock { lock: lock(2, 0, 19, true), ticket: 1 });
+        for wanted in [lock(1, 0, 9, false), lock(1, 0, 9, true), lock(1, 10, 14, true)] {
+            assert!(!locks.must_wait(&wanted, 1), "{wanted:?}");
+        }
+        assert!(locks.must_wait(&lock(3, 10, 14, true), 1));
     }
 
     #[test]

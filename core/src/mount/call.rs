@@ -1,6 +1,7 @@
 //! What programs ask of a mount, and what they get.
 
-use crate::meta::ops::{Create, Fallocate, WriteAt};
+use super::CallId;
+use crate::meta::ops::{CancelLock, Create, Fallocate, WriteAt};
 use crate::meta::{Answer, Op, Query};
 use crate::types::{Attr, Ino, Object};
 use bytes::Bytes;
@@ -101,6 +102,25 @@ impl Call {
                 Object::Whole(ino) | Object::Rights(ino) | Object::Entry(ino, _) => ino,
             }),
             Call::Release(_) => None,
+        }
+    }
+
+    /// What takes its place in a lock's queue back: the call's own number is the ticket.
+    pub(super) fn place_in_queue(&self, id: CallId) -> Option<CancelLock> {
+        match self {
+            Call::Lock { ino, owner, wait: true, .. } => Some(CancelLock { ino: *ino, owner: *owner, ticket: id.0 }),
+            _ => None,
+        }
+    }
+
+    /// Whether the kernel has this directory locked while the call lasts.
+    pub(super) fn is_in(&self, dir: Ino) -> bool {
+        match self {
+            Call::Create(create) => create.dir == dir,
+            Call::Do(op) => op.names().iter().any(|(d, _)| *d == dir),
+            Call::Ask(Query::Lookup(lookup)) => lookup.dir == dir,
+            Call::Ask(Query::ReadDir(list)) => list.ino == dir,
+            _ => false,
         }
     }
 

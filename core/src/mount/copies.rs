@@ -10,7 +10,7 @@
 //!          Recall, end of the lease --------+--> gone; and where the kernel may still know: Forget, then Returned
 //! ```
 //! The kernel lets go of attributes at once. To let go of a name it waits for whatever happens in the name's directory, which
-//! may itself wait for another mount that waits for this one. So a name's recall is over when the kernel has let go *or when
+//! may itself wait for another mount that waits for this one. It is asked to when no call of this mount is in the directory; and a name's recall is over when the kernel has let go *or when
 //! the time it was given is*, whatever comes first; and that time grows only with the time the name was at peace.
 //!
 //! Invariants:
@@ -139,6 +139,8 @@ struct Leaving {
     until: u64,
     not_before: u64,
     forgot: bool,
+    /// The kernel was told.
+    told: bool,
     /// Pages came in meanwhile: once more.
     again: bool,
     /// Nobody asked for it back.
@@ -408,10 +410,32 @@ impl MountMachine {
         if until <= self.now {
             return false;
         }
-        let leaving = Leaving { until, not_before: held.sure_until, forgot: false, again: false, own_will };
+        let leaving =
+            Leaving { until, not_before: held.sure_until, forgot: false, told: false, again: false, own_will };
         self.copies.leaving.insert(object.clone(), leaving);
-        self.out.extend(forget.map(Output::Forget));
+        match forget {
+            Some(Forget::Name(..)) => self.forget_names(),
+            forget => self.out.extend(forget.map(Output::Forget)),
+        }
         true
+    }
+
+    /// Has the kernel forget names that were asked back, where nothing of this mount is under way in their directory: there
+    /// the kernel would wait for its lock, deaf to everything, and if this process was killed then, both would wait for ever.
+    pub(super) fn forget_names(&mut self) {
+        if self.copies.leaving.is_empty() {
+            return;
+        }
+        let running = &self.running;
+        for (object, leaving) in &mut self.copies.leaving {
+            if let Object::Entry(dir, name) = object
+                && !leaving.told
+                && !running.values().any(|r| r.call.is_in(*dir))
+            {
+                leaving.told = true;
+                self.out.push(Output::Forget(Forget::Name(*dir, name.clone())));
+            }
+        }
     }
 
     /// The kernel knows nothing of it any more. What it did not know may still be on its way to it.

@@ -26,6 +26,8 @@ pub(super) struct Locks {
     /// Objects on which locks were lost.
     lost: BTreeSet<Ino>,
     last_ask: u64,
+    /// Calls whose turn is to be asked about once more.
+    ask_again: BTreeSet<CallId>,
     own_calls: u64,
 }
 
@@ -47,12 +49,7 @@ impl MountMachine {
         }
         match call {
             Call::Lock { ino, owner, handle, .. } => {
-                self.locks.owners.insert((*ino, *owner));
-                if let Some(handle) = handle
-                    && self.handles.get(handle).is_some_and(|opened| opened.quiet)
-                {
-                    self.locks.through.entry(*handle).or_default().insert(*owner);
-                }
+                self.note_owner(*ino, *owner, *handle);
                 None
             }
             Call::Unlock { ino, owner, start: 0, end: u64::MAX } => {
@@ -60,6 +57,30 @@ impl MountMachine {
             }
             _ => None,
         }
+    }
+
+    /// An owner may hold something from now on. Where it locks through a file of whose closes the kernel tells, these end all
+    /// it holds; else the end of the open file does.
+    pub(super) fn note_owner(&mut self, ino: Ino, owner: u64, handle: Option<Handle>) {
+        self.locks.owners.insert((ino, owner));
+        let quiet = |handle: &Handle| self.handles.get(handle).is_some_and(|opened| opened.quiet);
+        match handle.filter(quiet) {
+            Some(handle) => {
+                self.locks.through.entry(handle).or_default().insert(owner);
+            }
+            None => {
+                let handles = &self.handles;
+                for (handle, owners) in &mut self.locks.through {
+                    if handles.get(handle).is_some_and(|opened| opened.ino == ino) {
+                        owners.remove(&owner);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn has_lost_locks_on(&self, ino: Ino) -> bool {
+        self.locks.lost.contains(&ino)
     }
 
     /// Whether anybody here may hold a lock on an object.
@@ -89,7 +110,7 @@ impl MountMachine {
     }
 
     /// A call that no program made and nobody waits for.
-    fn begin_own(&mut self, call: Call) {
+    pub(super) fn begin_own(&mut self, call: Call) {
         let id = CallId(OWN_CALLS + self.locks.own_calls);
         self.locks.own_calls += 1;
         self.running.insert(id, Running::new(Cred::ROOT, call, self.now));
@@ -130,8 +151,11 @@ impl MountMachine {
     /// Asks whether the turn of those who wait (on one object, or at all) has come.
     pub(super) fn ask_for_turns(&mut self, on: Option<Ino>) {
         for (id, turn) in self.waiting_for_turns(on) {
-            // An answer that is under way may be of before what is asked about.
-            self.asks.retain(|_, asked| asked.call != id);
+            // That it is there cannot become untrue; that it is not may be of before what is asked about.
+            if self.asks.values().any(|asked| asked.call == id) {
+                self.locks.ask_again.insert(id);
+                continue;
+            }
             let ask = self.next_ask;
             self.next_ask += 1;
             self.note_sent();
@@ -141,6 +165,16 @@ impl MountMachine {
             if self.link.is_up() {
                 self.out.push(Output::Tell(ToNode::Ask { id: ask, cred: Cred::ROOT, query, keep: false }));
             }
+        }
+    }
+
+    /// The turn of a call had not come.
+    pub(super) fn not_yet(&mut self, id: CallId) {
+        if self.locks.ask_again.remove(&id)
+            && let Some(running) = self.running.get(&id)
+            && let Some(Want::Turn { ino, .. }) = running.want
+        {
+            self.ask_for_turns(Some(ino));
         }
     }
 

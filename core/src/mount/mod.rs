@@ -302,6 +302,12 @@ impl MountMachine {
             Err(Errno::EINTR) if running.gave_up => Err(Errno::ETIMEDOUT),
             outcome => outcome,
         };
+        if let Call::Lock { ino, owner, handle, .. } = &running.call
+            && outcome.is_ok()
+        {
+            // Another thread may have closed the file meanwhile.
+            self.note_owner(*ino, *owner, *handle);
+        }
         let valid = match &running.call {
             Call::Ask(query) if running.under_copies => self.validity(query),
             Call::Open { ino, write, .. } if running.under_copies && outcome.is_ok() => self.pages_of(*ino, *write),
@@ -324,6 +330,7 @@ impl MountMachine {
         if locks::is_a_programs(id) {
             self.respond(id, outcome, valid);
         }
+        self.forget_names();
         self.answer_who_holds();
     }
 
@@ -415,7 +422,7 @@ impl MountMachine {
         match reply {
             Reply::NeedGroups if running.cred.groups.is_none() => self.out.push(Output::Groups { call: id }),
             // Asked too early.
-            Reply::Done(Answer::Queued) if matches!(running.want, Some(Want::Turn { .. })) => {}
+            Reply::Done(Answer::Queued) if matches!(running.want, Some(Want::Turn { .. })) => self.not_yet(id),
             reply => {
                 running.known.push(Got::Reply(reply));
                 self.run(id);

@@ -5,7 +5,7 @@
 //! goes on waiting and is told of again and again.
 
 use super::flow::{Running, Want};
-use super::{CallId, MountMachine, Output};
+use super::{Call, CallId, MountMachine, Output};
 use crate::types::{Errno, Ino};
 
 /// What takes longer is told of.
@@ -76,7 +76,14 @@ impl MountMachine {
             false => {}
             // It takes its place in the queue back first.
             true if waits_for_turn => self.interrupted(id),
-            true => self.finish(id, Err(Errno::ETIMEDOUT)),
+            true => {
+                // Should it come into the queue after all, it must not stay there, nor be given to nobody.
+                let withdrawn = self.running.get(&id).and_then(|running| running.call.place_in_queue(id));
+                self.finish(id, Err(Errno::ETIMEDOUT));
+                if let Some(cancel) = withdrawn {
+                    self.begin_own(Call::Do(cancel.into()));
+                }
+            }
         }
     }
 }

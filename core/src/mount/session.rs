@@ -184,6 +184,9 @@ impl MountMachine {
         self.next_number = 1;
         self.link.welcome = false;
         self.config.nonce = self.config.nonce.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
+        // Nor may anything be written that relied on locks which others have by now.
+        let locks_lost = |r: &Running| r.call.relies_on_locks().is_some_and(|ino| self.has_lost_locks_on(ino));
+        lost.extend(self.running.iter().filter(|(_, r)| locks_lost(r)).map(|(id, _)| *id));
         for call in lost {
             self.finish(call, Err(Errno::EIO));
         }

@@ -1,5 +1,8 @@
 //! A mount against a node that says what each test wants it to.
 
+mod copies;
+mod locks;
+
 use super::*;
 use crate::limits::SESSION_WINDOW;
 use crate::meta::ops::{GetAttr, Open, ReadLayout, SliceRef, Unlink, Write, WriteAt, WriteData};

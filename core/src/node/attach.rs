@@ -31,6 +31,8 @@ pub(super) struct Attach {
     last_report: u64,
     /// Mounts to be told that locks on an object passed on.
     moved_locks: BTreeSet<(Conn, Ino)>,
+    /// Mounts that said that they have no copies, and were given no lease since.
+    without_copies: BTreeSet<Conn>,
 }
 
 impl Attach {
@@ -79,8 +81,12 @@ impl NodeMachine {
             ToNode::Renew { sent } => self.renew(conn, sent),
             ToNode::GaveBack(objects) => self.lead.copies.gave_back(conn, &objects),
             ToNode::Returned(objects) => self.lead.copies.returned(conn, &objects),
-            ToNode::Empty if self.is_leader() => self.lead.copies.empty(conn),
-            ToNode::Empty => {}
+            ToNode::Empty => {
+                self.attach.without_copies.insert(conn);
+                if self.is_leader() {
+                    self.lead.copies.empty(conn);
+                }
+            }
             ToNode::Alive => {
                 if let Some(session) = self.session_of(conn) {
                     self.lead.heard(session, self.now.mono);
@@ -103,7 +109,20 @@ impl NodeMachine {
         }
         self.attach.conns.remove(&conn);
         self.attach.asked.retain(|_, (to, _)| *to != conn);
+        self.attach.without_copies.remove(&conn);
         self.lead.copies.lost(conn);
+    }
+
+    /// The mount may have copies from now on.
+    pub(super) fn may_have_copies(&mut self, conn: Conn) {
+        self.attach.without_copies.remove(&conn);
+    }
+
+    /// A leadership begins: who has nothing may be given something.
+    pub(super) fn begin_copies(&mut self) {
+        for conn in &self.attach.without_copies {
+            self.lead.copies.empty(*conn);
+        }
     }
 
     pub(super) fn conn_of(&self, session: SessionId) -> Option<Conn> {

@@ -370,6 +370,7 @@ impl NodeMachine {
         let until = self.lead.lease.until(self.config.id, &self.voters, now);
         if until > now && self.lead.copies.renew(conn, until) {
             self.copies_until = self.copies_until.max(until);
+            self.may_have_copies(conn);
             self.tell(conn, ToMount::Lease { sent, lasts: until - now });
         }
     }

@@ -90,6 +90,7 @@ impl NodeMachine {
         let copies = Copies::closed_until(self.copies_until);
         self.lead = Lead { term: self.raw.raft.term, orphans, copies, ..Lead::default() };
         self.lead.lease.start(self.raw.raft.term);
+        self.begin_copies();
         let now = self.now.mono;
         // Whoever was the leader before knew who lives; this one gives everybody a whole lease to be heard.
         self.lead.heard = self.sessions.keys().map(|id| (*id, now)).collect();

@@ -1,5 +1,7 @@
 //! A small cluster in one place: messages arrive at once unless cut, disks finish at once unless held.
 
+mod copies;
+
 use super::*;
 use crate::meta::ops::{GetAttr, Mkdir};
 use crate::meta::{Answer, Fault, Query};

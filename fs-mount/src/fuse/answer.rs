@@ -2,6 +2,7 @@
 
 use super::convert::{GENERATION, KEPT, READ_LOCK, UNLOCKED, WRITE_LOCK, errno, file_attr, no_object};
 use super::kernel::Kept;
+use crate::clock;
 use baton_core::limits::NAME_MAX;
 use baton_core::meta::{Answer, StatFs};
 use baton_core::mount::{Done, Pages};
@@ -11,7 +12,7 @@ use fuser::{
     FileHandle, FopenFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
     ReplyEntry, ReplyLock, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
 };
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Reads and writes come to us. So does every close, which ends a process's locks.
 const OPENED: FopenFlags = FopenFlags::FOPEN_DIRECT_IO;
@@ -92,8 +93,8 @@ pub(super) fn shown(reply: ReplyAttr, result: Result<Done, Errno>, kept: Kept) {
 }
 
 /// The time until then; it is counted as late as can be, for the kernel counts from when it hears of it.
-fn left(until: Option<Instant>) -> Duration {
-    until.map_or(KEPT, |until| until.saturating_duration_since(Instant::now()))
+fn left(until: Option<Duration>) -> Duration {
+    until.map_or(KEPT, |until| until.saturating_sub(clock::now()))
 }
 
 pub(super) fn attr(reply: ReplyAttr, done: Done) {

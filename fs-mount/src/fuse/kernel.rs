@@ -12,13 +12,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Instant;
+use std::time::Duration;
 
-/// Until when the kernel may answer the same by itself.
+/// Until when, on the machine's clock, the kernel may answer the same by itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Kept {
-    pub entry: Option<Instant>,
-    pub attr: Option<Instant>,
+    pub entry: Option<Duration>,
+    pub attr: Option<Duration>,
     pub pages: Pages,
     /// Nobody needs to hear of each close: no process can lose a lock by it.
     pub quiet: bool,

@@ -58,9 +58,17 @@ pub struct Unlock {
 
 impl Step for Unlock {
     fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, _cred: &Cred) -> Run<Answer> {
+        if self.start > self.end {
+            return Err(Errno::EINVAL.into());
+        }
         let by = owner(txn, self.owner)?;
         let mut locks = locks::load(txn, self.ino)?;
+        let before = locks.len();
         locks.let_go(by, self.start, self.end);
+        // A range cut in two is one more.
+        if locks.grew_too_long(before) {
+            return Err(Errno::ENOLCK.into());
+        }
         locks.grant();
         locks::store(txn, self.ino, locks)?;
         Ok(Answer::Done)

@@ -1,0 +1,101 @@
+//! What could keep a lock for ever, or let somebody write who lost it.
+
+use super::*;
+
+impl Script {
+    fn open(&mut self) -> Handle {
+        self.call(Call::Open { ino: Ino(5), read: true, write: true, exec: false });
+        let asked = |m| if let ToNode::Ask { id, .. } = m { Some(id) } else { None };
+        let id = self.told().into_iter().find_map(asked).expect("a question");
+        self.says(ToMount::Answer { id, reply: Reply::Done(Answer::Attr(attr(5))), facts: Vec::new() });
+        match self.outcomes().pop() {
+            Some((_, Ok(Done::Opened { handle, .. }))) => handle,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn commands(&mut self) -> Vec<Op> {
+        let commands = |m| if let ToNode::Commands(commands) = m { commands } else { Vec::new() };
+        self.told().into_iter().flat_map(commands).map(|c| c.op).collect()
+    }
+}
+
+#[test]
+fn bytes_on_their_way_to_a_slice_are_not_written_under_a_lost_lock() {
+    let mut s = Script::connected();
+    s.open();
+    s.call(lock(1, false));
+    s.done(1);
+    s.out.clear();
+    let data = Bytes::from(vec![7; 1 << 20]);
+    let write = s.call(Call::Write { ino: Ino(5), at: WriteAt::Offset(0), data, kill_suid: false });
+    assert!(s.out.iter().any(|o| matches!(o, Output::Put { .. })));
+    s.out.clear();
+    s.says(ToMount::Gone);
+    assert_eq!(s.outcomes(), [(write, Err(Errno::EIO))]);
+    s.welcome(2);
+    s.wait(1_000_000);
+    assert!(!s.out.iter().any(|o| matches!(o, Output::Put { .. })));
+    assert_eq!(s.commands(), []);
+}
+
+#[test]
+fn who_lost_patience_before_its_place_in_the_queue_was_certain_takes_it_back() {
+    let mut s = Script::connected();
+    s.mount.config.patience = Patience { lasts: 3_000_000, soft: true };
+    let call = s.call(lock(1, true));
+    s.out.clear();
+    s.wait(3_100_000);
+    let told = std::mem::take(&mut s.out);
+    assert!(told.iter().any(|o| matches!(o, Output::Slow(Slow { gives_up: true, .. }))));
+    s.out = told;
+    let cancel = |op: &Op| matches!(op, Op::CancelLock(cancel) if cancel.ticket == call.0);
+    let out = s.out.clone();
+    assert!(s.commands().iter().any(cancel));
+    s.out = out;
+    assert_eq!(s.outcomes(), [(call, Err(Errno::ETIMEDOUT))]);
+}
+
+#[test]
+fn a_lock_that_came_after_another_thread_closed_the_file_ends_with_the_next_close() {
+    let mut s = Script::connected();
+    s.open();
+    let waits = s.call(lock(1, true));
+    s.says(ToMount::Replies(vec![(1, Reply::Done(Answer::Queued))]));
+    s.out.clear();
+    let unlock = Call::Unlock { ino: Ino(5), owner: 1, start: 0, end: u64::MAX };
+    s.call(unlock.clone());
+    s.done(2);
+    s.out.clear();
+    s.says(ToMount::LocksMoved { ino: Ino(5) });
+    let asked = |m| if let ToNode::Ask { id, .. } = m { Some(id) } else { None };
+    let id = s.told().into_iter().find_map(asked).unwrap();
+    s.says(ToMount::Answer { id, reply: Reply::Done(Answer::Done), facts: Vec::new() });
+    assert_eq!(s.outcomes(), [(waits, Ok(Done::Nothing))]);
+    s.call(unlock);
+    assert!(matches!(s.commands()[..], [Op::Unlock(_)]));
+}
+
+#[test]
+fn hints_that_come_faster_than_answers_do_not_keep_the_answer_away() {
+    let mut s = Script::connected();
+    let call = s.call(lock(1, true));
+    s.says(ToMount::Replies(vec![(1, Reply::Done(Answer::Queued))]));
+    s.out.clear();
+    for _ in 0..5 {
+        s.says(ToMount::LocksMoved { ino: Ino(5) });
+    }
+    let asks = |told: Vec<ToNode>| {
+        let id = |m| if let ToNode::Ask { id, .. } = m { Some(id) } else { None };
+        told.into_iter().filter_map(id).collect::<Vec<u64>>()
+    };
+    let ids = asks(s.told());
+    assert_eq!(ids.len(), 1, "one question at a time");
+    // It may be of before the last hint: asked again.
+    s.says(ToMount::Answer { id: ids[0], reply: Reply::Done(Answer::Queued), facts: Vec::new() });
+    let again = asks(s.told());
+    s.says(ToMount::LocksMoved { ino: Ino(5) });
+    s.out.clear();
+    s.says(ToMount::Answer { id: again[0], reply: Reply::Done(Answer::Done), facts: Vec::new() });
+    assert_eq!(s.outcomes(), [(call, Ok(Done::Nothing))]);
+}
