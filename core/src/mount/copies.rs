@@ -19,7 +19,9 @@
 //! * facts in the answer to a question that was asked before copies were given back are not believed: the node may count
 //!   them as gone.
 
-use super::{Handle, MountMachine, Output};
+use super::flow::Running;
+use super::{Call, Handle, MountMachine, Output};
+use crate::meta::ops::GetAttr;
 use crate::meta::{Fact, Fault, Key, Op, Query, Record, Step, Stop, Store, Txn, Value};
 use crate::session::{Reply, ToNode};
 use crate::types::{Cred, Ino, Kind, Name, Object, Stamp};
@@ -41,6 +43,8 @@ const UNUSED_US: u64 = 30_000_000;
 const SWEEP_US: u64 = 1_000_000;
 /// What one message gives back.
 const GIVE_BACK_MAX: usize = 4_096;
+/// What is kept of one object at most.
+const RECORDS_MAX: usize = 128;
 /// Objects of which there are copies at most.
 const COPIES_MAX: usize = 100_000;
 /// Questions whose repetition is noticed, and for how long.
@@ -133,14 +137,14 @@ impl Held {
 }
 
 /// What was asked back and the kernel has not let go of.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Leaving {
     /// It is over then, whatever the kernel does, and not before.
     until: u64,
     not_before: u64,
     forgot: bool,
-    /// The kernel was told.
-    told: bool,
+    /// What the kernel is still to be told.
+    tell: Option<Forget>,
     /// Pages came in meanwhile: once more.
     again: bool,
     /// Nobody asked for it back.
@@ -228,9 +232,11 @@ impl Copies {
                 (Record::Range { from: a, max: m, .. }, Record::Range { from: b, max: n, .. }) => (a, m) == (b, n),
                 _ => false,
             };
-            match held.records.iter_mut().find(|r| place(r)) {
-                Some(old) => *old = record,
-                None => held.records.push(record),
+            match held.records.iter().position(place) {
+                Some(at) => held.records[at] = record,
+                // Who asks for ever new parts of it asks the node.
+                None if held.records.len() < RECORDS_MAX => held.records.push(record),
+                None => {}
             }
         }
     }
@@ -240,6 +246,11 @@ impl Copies {
             Record::Value(Key::Inode(_), Some(Value::Inode(inode))) => Some(inode),
             _ => None,
         })
+    }
+
+    fn everybody_may_search(&self, dir: Ino) -> bool {
+        let open = |dir: &crate::meta::Inode| dir.kind == Kind::Directory && dir.mode & 0o111 == 0o111;
+        self.inode(&Object::Rights(dir)).is_some_and(open)
     }
 
     /// What the name stands for.
@@ -335,8 +346,7 @@ impl MountMachine {
             }
             (Query::Lookup(lookup), Some(entry)) => {
                 // The kernel walks through names that it knows without asking who does: only where everybody may.
-                let for_all = |dir: &crate::meta::Inode| dir.kind == Kind::Directory && dir.mode & 0o111 == 0o111;
-                if !copies.inode(&Object::Rights(lookup.dir)).is_some_and(for_all) {
+                if !copies.everybody_may_search(lookup.dir) {
                     return Valid::default();
                 }
                 let since = copies.held.get(&entry).map_or(now, |held| held.since);
@@ -362,17 +372,23 @@ impl MountMachine {
         Valid { pages, quiet, ..Valid::default() }
     }
 
-    /// Bytes go to the kernel, which keeps them where the file was opened so. Without a copy it must not for long.
-    pub(super) fn bytes_read(&mut self, ino: Ino, handle: Option<Handle>, offset: u64, len: u32) {
-        let cached = handle.and_then(|handle| self.handles.get(&handle)).is_some_and(|opened| opened.cached);
-        let whole = Object::Whole(ino);
-        if !cached || self.copies.held.contains_key(&whole) {
+    /// Bytes went to the kernel, which keeps them where the file was opened so. Without a copy it must not for long; and a
+    /// file that is read so often is worth one.
+    pub(super) fn bytes_read(&mut self, ino: Ino, handle: Handle, offset: u64, len: u32) {
+        if !self.handles.get(&handle).is_some_and(|opened| opened.cached) {
             return;
         }
-        if let Some(leaving) = self.copies.leaving.get_mut(&whole) {
+        let (whole, now) = (Object::Whole(ino), self.now);
+        if let Some(held) = self.copies.held.get_mut(&whole) {
+            (held.paged, held.used) = (true, now);
+        } else if let Some(leaving) = self.copies.leaving.get_mut(&whole) {
             leaving.again = true;
         } else {
             self.out.push(Output::Forget(Forget::Range { ino, offset, len }));
+            let asking = |r: &Running| matches!(&r.call, Call::Ask(Query::GetAttr(get)) if get.ino == ino);
+            if !self.running.values().any(asking) {
+                self.begin_own(Call::Ask(GetAttr { ino }.into()));
+            }
         }
     }
 
@@ -389,12 +405,25 @@ impl MountMachine {
         self.say_returned(gone);
     }
 
+    /// A listing went to the kernel, which keeps it where the directory was opened so.
+    pub(super) fn listing_read(&mut self, dir: Ino) {
+        if self.is_open_cached(dir)
+            && let Some(held) = self.copies.held.get_mut(&Object::Whole(dir))
+        {
+            held.paged = true;
+        }
+    }
+
+    /// An open file of which the kernel may keep pages.
+    fn is_open_cached(&self, ino: Ino) -> bool {
+        self.handles.values().any(|opened| opened.ino == ino && opened.cached)
+    }
+
     /// Drops a copy. `true`: the kernel may still know something, and was told to forget it.
     fn take_from_kernel(&mut self, object: &Object, own_will: bool) -> bool {
         let held = self.copies.held.remove(object).unwrap_or_default();
         let mut until = held.kernel_until.max(held.sure_until);
         let forget = match object {
-            // Who may search a directory the kernel knows only by the names in it, and their times are short.
             Object::Rights(dir) => {
                 until = until.max(self.copies.names_until(*dir));
                 None
@@ -410,30 +439,31 @@ impl MountMachine {
         if until <= self.now {
             return false;
         }
-        let leaving =
-            Leaving { until, not_before: held.sure_until, forgot: false, told: false, again: false, own_will };
+        let leaving = Leaving { until, not_before: held.sure_until, forgot: false, tell: None, again: false, own_will };
         self.copies.leaving.insert(object.clone(), leaving);
-        match forget {
-            Some(Forget::Name(..)) => self.forget_names(),
-            forget => self.out.extend(forget.map(Output::Forget)),
+        // Who may search a directory the kernel knows only by the names in it, and their times are short.
+        if let Some(leaving) = self.copies.leaving.get_mut(object) {
+            leaving.tell = forget;
         }
+        self.tell_kernel();
         true
     }
 
-    /// Has the kernel forget names that were asked back, where nothing of this mount is under way in their directory: there
-    /// the kernel would wait for its lock, deaf to everything, and if this process was killed then, both would wait for ever.
-    pub(super) fn forget_names(&mut self) {
+    /// Has the kernel forget what was asked back, where nothing of this mount is under way there: else the kernel would wait
+    /// for it, deaf to everything, and if this process was killed then, both would wait for ever.
+    pub(super) fn tell_kernel(&mut self) {
         if self.copies.leaving.is_empty() {
             return;
         }
         let running = &self.running;
-        for (object, leaving) in &mut self.copies.leaving {
-            if let Object::Entry(dir, name) = object
-                && !leaving.told
-                && !running.values().any(|r| r.call.is_in(*dir))
-            {
-                leaving.told = true;
-                self.out.push(Output::Forget(Forget::Name(*dir, name.clone())));
+        for leaving in self.copies.leaving.values_mut() {
+            let busy = |call: &Call| match &leaving.tell {
+                Some(Forget::Name(dir, _)) => call.is_in(*dir),
+                Some(Forget::All(ino)) => matches!(call, Call::Read { ino: i, .. } if i == ino),
+                Some(_) | None => false,
+            };
+            if leaving.tell.is_some() && !running.values().any(|r| busy(&r.call)) {
+                self.out.extend(leaving.tell.take().map(Output::Forget));
             }
         }
     }
@@ -445,7 +475,8 @@ impl MountMachine {
         if std::mem::take(&mut leaving.again)
             && let Object::Whole(ino) = &object
         {
-            return self.out.push(Output::Forget(Forget::All(*ino)));
+            leaving.tell = Some(Forget::All(*ino));
+            return self.tell_kernel();
         }
         leaving.forgot = true;
         if knew {
@@ -507,6 +538,19 @@ impl MountMachine {
         }
     }
 
+    /// A rename took a name that the kernel knew into a directory that not everybody may search: there the kernel must ask.
+    pub(super) fn shut_behind(&mut self, op: &Op) {
+        let Op::Rename(rename) = op else { return };
+        let now = self.now;
+        for (dir, name) in [(rename.new_dir, &rename.new_name), (rename.dir, &rename.name)] {
+            let object = Object::Entry(dir, name.clone());
+            let known = self.copies.held.get(&object).is_some_and(|held| held.kernel_until > now);
+            if known && !self.copies.everybody_may_search(dir) {
+                self.out.push(Output::Forget(Forget::Name(dir, name.clone())));
+            }
+        }
+    }
+
     pub(super) fn lease_came(&mut self, sent: u64, lasts: u64) {
         let until = sent + lasts - lasts / CLOCK_MARGIN;
         if until > self.now {
@@ -557,7 +601,9 @@ impl MountMachine {
     fn give_back_unused(&mut self) {
         let now = self.now;
         let unused = |held: &Held| held.kernel_until.max(held.sure_until) <= now && held.used + UNUSED_US <= now;
-        let unused = self.copies.held.iter().filter(|(_, held)| unused(held)).take(GIVE_BACK_MAX);
+        let in_use = |object: &Object| matches!(object, Object::Whole(ino) if self.is_open_cached(*ino));
+        let unused = self.copies.held.iter().filter(|(object, held)| unused(held) && !(held.paged && in_use(object)));
+        let unused = unused.take(GIVE_BACK_MAX);
         let mut unused: Vec<Object> = unused.map(|(object, _)| object.clone()).collect();
         unused.retain(|object| !self.take_from_kernel(object, true));
         self.give_back(unused);

@@ -59,28 +59,27 @@ impl MountMachine {
         }
     }
 
-    /// An owner may hold something from now on. Where it locks through a file of whose closes the kernel tells, these end all
-    /// it holds; else the end of the open file does.
+    /// An owner may hold something from now on. Where it locked last through a file of whose closes the kernel tells, these end
+    /// all it holds; else the end of that open file does.
     pub(super) fn note_owner(&mut self, ino: Ino, owner: u64, handle: Option<Handle>) {
         self.locks.owners.insert((ino, owner));
-        let quiet = |handle: &Handle| self.handles.get(handle).is_some_and(|opened| opened.quiet);
-        match handle.filter(quiet) {
-            Some(handle) => {
-                self.locks.through.entry(handle).or_default().insert(owner);
+        let handles = &self.handles;
+        for (handle, owners) in &mut self.locks.through {
+            if handles.get(handle).is_some_and(|opened| opened.ino == ino) {
+                owners.remove(&owner);
             }
-            None => {
-                let handles = &self.handles;
-                for (handle, owners) in &mut self.locks.through {
-                    if handles.get(handle).is_some_and(|opened| opened.ino == ino) {
-                        owners.remove(&owner);
-                    }
-                }
-            }
+        }
+        if let Some(handle) = handle.filter(|handle| handles.get(handle).is_some_and(|opened| opened.quiet)) {
+            self.locks.through.entry(handle).or_default().insert(owner);
         }
     }
 
     pub(super) fn has_lost_locks_on(&self, ino: Ino) -> bool {
         self.locks.lost.contains(&ino)
+    }
+
+    pub(super) fn call_ended(&mut self, id: CallId) {
+        self.locks.ask_again.remove(&id);
     }
 
     /// Whether anybody here may hold a lock on an object.

@@ -311,12 +311,9 @@ impl MountMachine {
         let valid = match &running.call {
             Call::Ask(query) if running.under_copies => self.validity(query),
             Call::Open { ino, write, .. } if running.under_copies && outcome.is_ok() => self.pages_of(*ino, *write),
-            Call::Read { ino, handle, offset, len } => {
-                self.bytes_read(*ino, *handle, *offset, *len);
-                Valid::default()
-            }
             _ => Valid::default(),
         };
+        self.call_ended(id);
         let outcome = outcome.map(|end| match end {
             calls::End::Done(done) => done,
             calls::End::Opened(attr) => {
@@ -330,7 +327,13 @@ impl MountMachine {
         if locks::is_a_programs(id) {
             self.respond(id, outcome, valid);
         }
-        self.forget_names();
+        if let Call::Read { ino, handle: Some(handle), offset, len } = running.call {
+            self.bytes_read(ino, handle, offset, len);
+        }
+        if let Call::Ask(Query::ReadDir(list)) = &running.call {
+            self.listing_read(list.ino);
+        }
+        self.tell_kernel();
         self.answer_who_holds();
     }
 

@@ -74,6 +74,7 @@ impl MountMachine {
                     if let Some((call, command)) = self.unanswered.remove(&number) {
                         self.names_changed(&command.op);
                         self.replied(call, reply);
+                        self.shut_behind(&command.op);
                     }
                 }
                 self.send_held_back();

@@ -5,7 +5,7 @@ use super::io::Output;
 use super::messages::{Batch, Item};
 use crate::meta::{Key, Op, Step, Stop, Txn, Value, locks};
 use crate::session::{Command, Reply, Session, Turn};
-use crate::types::{ClusterId, Cred, Errno, Owner, SessionId, SliceId, Stamp};
+use crate::types::{ClusterId, Cred, Errno, Ino, Owner, SessionId, SliceId, Stamp};
 use raft::eraftpb::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -96,19 +96,24 @@ impl NodeMachine {
     }
 
     fn keep(&mut self, changes: BTreeMap<Key, Option<Value>>) {
-        let mut dropped: Vec<SliceId> = Vec::new();
+        let (mut dropped, mut unlinked): (Vec<SliceId>, Vec<Ino>) = (Vec::new(), Vec::new());
         for (key, value) in &changes {
             match (key, value) {
                 (Key::Locks(ino), _) => self.locks_changed(*ino),
                 (Key::Slice(id), None) => dropped.push(*id),
-                (Key::Orphan(ino), value) => self.lead.orphans.changed(*ino, value.is_some()),
+                (Key::Orphan(ino), value) => {
+                    let is_new = self.lead.orphans.changed(*ino, value.is_some(), self.now.mono);
+                    unlinked.extend(Some(*ino).filter(|_| is_new && self.is_leader()));
+                }
                 _ => {}
             }
         }
         if !dropped.is_empty() {
             self.out.push(Output::DropSlices(dropped));
         }
-        self.shared.write().absorb(changes);
+        let mut view = self.shared.write();
+        view.just_unlinked.extend(unlinked);
+        view.absorb(changes);
     }
 
     /// The first entry of a cluster's life. A second one, proposed by a leader who did not know of the first, is nothing.

@@ -301,8 +301,12 @@ impl NodeMachine {
 
     /// Takes in what waited and need not any longer.
     pub(super) fn let_in_waiting(&mut self) {
-        let sessions: Vec<SessionId> = self.lead.copies.waiting.keys().copied().collect();
-        for session in sessions {
+        // Who waits longest first, or others could keep a name from it for ever.
+        let waiting = self.lead.copies.waiting.iter();
+        let mut sessions: Vec<(u64, SessionId)> =
+            waiting.filter_map(|(session, list)| Some((list.front()?.since, *session))).collect();
+        sessions.sort_unstable();
+        for (_, session) in sessions {
             let Some(mut list) = self.lead.copies.waiting.remove(&session) else { continue };
             while let Some(first) = list.front_mut()
                 && self.may_change(first)

@@ -95,6 +95,7 @@ impl NodeMachine {
         // Whoever was the leader before knew who lives; this one gives everybody a whole lease to be heard.
         self.lead.heard = self.sessions.keys().map(|id| (*id, now)).collect();
         self.load_orphans();
+        self.shared.write().just_unlinked.clear();
         if self.cluster.is_none() {
             self.lead.queue.push_back(Item::Form { cluster: self.config.cluster, owner: self.config.founder });
         }
@@ -104,6 +105,9 @@ impl NodeMachine {
     pub(super) fn stop_leading(&mut self) {
         if self.lead.term != 0 {
             self.lead = Lead::default();
+            self.shared.write().just_unlinked.clear();
+            // Its own vote counts for what it gave out, though it promised nothing to itself.
+            self.promised_until = self.promised_until.max(self.copies_until);
             self.publish_lease();
             self.all_again();
         }

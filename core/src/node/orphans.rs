@@ -1,6 +1,6 @@
 //! Which unlinked files nobody has open any more.
 //!
-//! An object without links cannot be opened anew, so "I do not have it open" is true for ever once a mount has said it. The
+//! An object without links can be opened for a moment more, by who found its name before ([`GRACE_US`]); then not any more, so "I do not have it open" is true for ever once a mount has said it. The
 //! leader asks in rounds: every session that lives when a round begins must answer (or end); what none of them holds is
 //! reaped. Sessions that begin later cannot hold what was an orphan before. So no open and no close ever costs a commit.
 
@@ -17,11 +17,15 @@ const ROUND_MAX: usize = 8_192;
 const REAPING_MAX: usize = 1_024;
 /// An unanswered round is asked again after this long, and one that found its orphans held is repeated.
 const AGAIN_US: u64 = 1_000_000;
+/// For so long an object that lost its last name can still be opened.
+const GRACE_US: u64 = 1_000_000;
 
 #[derive(Default)]
 pub(super) struct Orphans {
     /// Every orphan there is.
     known: BTreeSet<Ino>,
+    /// Those that can still be opened, and since when they are orphans.
+    young: BTreeMap<Ino, u64>,
     /// Those that some session had open when last asked, and when.
     held: BTreeMap<Ino, u64>,
     /// Those that nobody holds, to be reaped.
@@ -39,18 +43,23 @@ struct Round {
 }
 
 impl Orphans {
-    pub(super) fn changed(&mut self, ino: Ino, is_orphan: bool) {
+    /// Answers whether it has just become one.
+    pub(super) fn changed(&mut self, ino: Ino, is_orphan: bool, now: u64) -> bool {
         self.reaping.remove(&ino);
         if is_orphan {
             // A large file is reaped in several steps: as long as it is there, the next one is due.
-            if !self.known.insert(ino) {
-                self.free.insert(ino);
+            if self.known.insert(ino) {
+                self.young.insert(ino, now);
+                return true;
             }
+            self.free.insert(ino);
         } else {
+            self.young.remove(&ino);
             self.known.remove(&ino);
             self.held.remove(&ino);
             self.free.remove(&ino);
         }
+        false
     }
 
     pub(super) fn session_ended(&mut self, session: SessionId) {
@@ -94,11 +103,19 @@ impl NodeMachine {
             !orphans.free.contains(ino)
                 && !orphans.reaping.contains(ino)
                 && orphans.held.get(ino).is_none_or(|at| now >= at + AGAIN_US)
+                && orphans.young.get(ino).is_none_or(|at| now >= at + GRACE_US)
         };
         let asked: BTreeSet<Ino> = orphans.known.iter().filter(due).take(ROUND_MAX).copied().collect();
         if asked.is_empty() {
             return;
         }
+        // From now on nobody can open them: only then is it asked who has.
+        let mut view = self.shared.write();
+        for ino in &asked {
+            orphans.young.remove(ino);
+            view.just_unlinked.remove(ino);
+        }
+        drop(view);
         orphans.rounds += 1;
         let unanswered = self.sessions.keys().copied().collect();
         orphans.round = Some(Round { number: orphans.rounds, asked, unanswered, last_asked: 0 });

@@ -11,8 +11,8 @@ use super::io::Changes;
 use super::messages::Space;
 use crate::meta::{Answer, Fact, Fault, Key, Query, Recording, Run, Step, Stop, Store, Txn, Value};
 use crate::session::Reply;
-use crate::types::{Cred, Errno, Stamp};
-use std::collections::BTreeMap;
+use crate::types::{Cred, Errno, Ino, Stamp};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -24,6 +24,9 @@ pub(super) struct View {
     pub(super) storing: Changes,
     base: Base,
     pub(super) space: Space,
+    /// Objects that lost their last link a moment ago and may still be opened: nobody was asked yet who holds them. Only the
+    /// leader knows any.
+    pub(super) just_unlinked: BTreeSet<Ino>,
 }
 
 impl View {
@@ -65,7 +68,13 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(base: Base) -> Arc<Shared> {
-        let view = View { fresh: BTreeMap::new(), storing: Changes::default(), base, space: Space::default() };
+        let view = View {
+            fresh: BTreeMap::new(),
+            storing: Changes::default(),
+            base,
+            space: Space::default(),
+            just_unlinked: BTreeSet::new(),
+        };
         Arc::new(Shared { view: RwLock::new(view), reads_until: AtomicU64::new(0) })
     }
 
@@ -111,15 +120,22 @@ impl Reader {
 pub(super) fn answer_with_facts(view: &View, cred: &Cred, query: &Query) -> (Reply, Vec<Fact>) {
     let recording = Recording::new(view);
     let mut txn = Txn::new(&recording, Stamp::default());
-    let outcome = query.run(&mut txn, cred);
+    let outcome = run(view, &mut txn, cred, query);
     let reply = reply_of(outcome, view);
     (reply, recording.facts(query))
 }
 
 pub(super) fn answer(view: &View, cred: &Cred, query: &Query) -> Reply {
     let mut txn = Txn::new(view, Stamp::default());
-    let outcome = query.run(&mut txn, cred);
+    let outcome = run(view, &mut txn, cred, query);
     reply_of(outcome, view)
+}
+
+fn run<S: Store + ?Sized>(view: &View, txn: &mut Txn<'_, S>, cred: &Cred, query: &Query) -> Run<Answer> {
+    match query {
+        Query::Open(open) if view.just_unlinked.contains(&open.ino) => open.run_though_unlinked(txn, cred),
+        query => query.run(txn, cred),
+    }
 }
 
 fn reply_of(outcome: Run<Answer>, view: &View) -> Reply {

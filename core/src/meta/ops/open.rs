@@ -15,10 +15,18 @@ pub struct Open {
 
 impl Step for Open {
     fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, cred: &Cred) -> Run<Answer> {
-        let inode = txn.inode(self.ino)?;
-        if inode.nlink == 0 {
+        if txn.inode(self.ino)?.nlink == 0 {
             return Err(Errno::ESTALE.into());
         }
+        self.run_though_unlinked(txn, cred)
+    }
+}
+
+impl Open {
+    /// The same for an object that lost its last link so lately that whoever opens it may have found it before: with the
+    /// name's lookup and the open in two steps, a file that is replaced again and again could else not be opened at all.
+    pub fn run_though_unlinked<S: Store + ?Sized>(&self, txn: &Txn<'_, S>, cred: &Cred) -> Run<Answer> {
+        let inode = txn.inode(self.ino)?;
         match inode.kind {
             Kind::Symlink => return Err(Errno::ELOOP.into()),
             Kind::Directory if self.write => return Err(Errno::EISDIR.into()),
