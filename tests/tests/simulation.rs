@@ -74,3 +74,33 @@ fn an_open_file_that_a_mount_forgot_is_seen() {
 fn a_lock_that_is_held_before_its_turn_is_seen() {
     is_seen(Planted::LockBeforeItsTurn, 20);
 }
+
+#[test]
+fn copies_that_are_kept_though_given_back_are_seen() {
+    is_seen(Planted::RecallUnheeded, 20);
+}
+
+#[test]
+fn a_kernel_that_keeps_what_it_should_forget_is_seen() {
+    is_seen(Planted::KernelKeeps, 30);
+}
+
+#[test]
+fn a_recall_that_is_answered_before_it_is_done_is_seen() {
+    is_seen(Planted::EarlyForgot, 60);
+}
+
+#[test]
+fn copies_that_outlive_what_was_sent_behind_them_are_seen() {
+    is_seen(Planted::LateFacts, 20);
+}
+
+#[test]
+fn a_lease_that_is_too_long_is_seen() {
+    is_seen(Planted::LongLease, 200);
+}
+
+#[test]
+fn a_lease_from_a_node_that_does_not_lead_is_seen() {
+    is_seen(Planted::LeaseOfAnybody, 120);
+}

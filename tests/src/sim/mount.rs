@@ -176,6 +176,10 @@ impl World {
             }
             Output::Forget(what) => {
                 let delay = self.rng.range(10, 300);
+                if let (Some(Planted::EarlyForgot), Some(object)) = (self.plan.planted, what.object()) {
+                    self.after(20_000, Event::Forget(mount, life, what));
+                    return self.step_mount(mount, Input::Forgot { object, knew: true });
+                }
                 self.after(delay, Event::Forget(mount, life, what));
             }
             Output::Tell(message) => self.send_to_node(mount, message),

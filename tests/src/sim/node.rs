@@ -303,6 +303,10 @@ impl World {
         {
             return self.send_to_mount(node, Conn(conn), ToMount::Answer { id: *id, reply, facts: Vec::new() });
         }
+        if let (Some(Planted::LeaseOfAnybody), ToNode::Renew { sent }) = (self.plan.planted, &message) {
+            let lease = ToMount::Lease { sent: *sent, lasts: 600_000 };
+            self.send_to_mount(node, Conn(conn), lease);
+        }
         self.give(node, Input::Mount { conn: Conn(conn), message });
     }
 

@@ -28,10 +28,14 @@ pub enum Planted {
     LateFacts,
     /// A kernel says that it forgot, and did not.
     KernelKeeps,
+    /// A kernel says that it forgot before it does.
+    EarlyForgot,
+    /// Any node lets mounts use their copies, whether it leads or not.
+    LeaseOfAnybody,
 }
 
 impl Planted {
-    pub const ALL: [Planted; 12] = [
+    pub const ALL: [Planted; 14] = [
         Planted::EarlyPersisted,
         Planted::StaleReader,
         Planted::SliceNotStored,
@@ -44,6 +48,8 @@ impl Planted {
         Planted::LongLease,
         Planted::LateFacts,
         Planted::KernelKeeps,
+        Planted::EarlyForgot,
+        Planted::LeaseOfAnybody,
     ];
 
     pub fn name(self) -> &'static str {
@@ -60,6 +66,8 @@ impl Planted {
             Planted::LongLease => "long-lease",
             Planted::LateFacts => "late-facts",
             Planted::KernelKeeps => "kernel-keeps",
+            Planted::EarlyForgot => "early-forgot",
+            Planted::LeaseOfAnybody => "lease-of-anybody",
         }
     }
 
