@@ -402,6 +402,7 @@ impl MountMachine {
                 gone.push(object);
             }
         }
+        self.tell_kernel();
         self.say_returned(gone);
     }
 
@@ -419,11 +420,12 @@ impl MountMachine {
         self.handles.values().any(|opened| opened.ino == ino && opened.cached)
     }
 
-    /// Drops a copy. `true`: the kernel may still know something, and was told to forget it.
+    /// Drops a copy. `true`: the kernel may still know something, and is to be told to forget it ([`Self::tell_kernel`]).
     fn take_from_kernel(&mut self, object: &Object, own_will: bool) -> bool {
         let held = self.copies.held.remove(object).unwrap_or_default();
         let mut until = held.kernel_until.max(held.sure_until);
         let forget = match object {
+            // It knows who may search a directory only by the names in it, and their times are short.
             Object::Rights(dir) => {
                 until = until.max(self.copies.names_until(*dir));
                 None
@@ -439,13 +441,9 @@ impl MountMachine {
         if until <= self.now {
             return false;
         }
-        let leaving = Leaving { until, not_before: held.sure_until, forgot: false, tell: None, again: false, own_will };
+        let leaving =
+            Leaving { until, not_before: held.sure_until, forgot: false, tell: forget, again: false, own_will };
         self.copies.leaving.insert(object.clone(), leaving);
-        // Who may search a directory the kernel knows only by the names in it, and their times are short.
-        if let Some(leaving) = self.copies.leaving.get_mut(object) {
-            leaving.tell = forget;
-        }
-        self.tell_kernel();
         true
     }
 
@@ -552,8 +550,8 @@ impl MountMachine {
     }
 
     pub(super) fn lease_came(&mut self, sent: u64, lasts: u64) {
-        let until = sent + lasts - lasts / CLOCK_MARGIN;
-        if until > self.now {
+        let until = sent.saturating_add(lasts - lasts / CLOCK_MARGIN);
+        if sent <= self.now && until > self.now {
             self.copies.until = self.copies.until.max(until);
         }
     }
@@ -606,6 +604,7 @@ impl MountMachine {
         let unused = unused.take(GIVE_BACK_MAX);
         let mut unused: Vec<Object> = unused.map(|(object, _)| object.clone()).collect();
         unused.retain(|object| !self.take_from_kernel(object, true));
+        self.tell_kernel();
         self.give_back(unused);
     }
 
