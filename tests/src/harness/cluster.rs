@@ -182,11 +182,12 @@ impl Cluster {
     /// Waits until a node votes, has applied all that the others had applied when this was called, and holds as many slices.
     pub fn wait_caught_up(&self, id: u64, within: Duration) {
         let others: Vec<u64> = self.running().filter(|other| *other != id).collect();
-        let goal: Vec<NodeState> = others.iter().filter_map(|other| self.state(*other)).collect();
-        let applied = goal.iter().map(|state| state.applied).max().unwrap_or(0);
-        let slices = goal.iter().map(|state| state.slices).max().unwrap_or(0);
-        let full = |now: &NodeState| now.votes && now.applied >= applied && now.slices >= slices;
-        let what = format!("node {id} votes, has applied {applied} and holds {slices} slices");
+        let of_others = || others.iter().filter_map(|other| self.state(*other)).collect::<Vec<NodeState>>();
+        let applied = of_others().iter().map(|state| state.applied).max().unwrap_or(0);
+        // What was deleted a moment ago the others still hold, and soon no longer.
+        let slices = || of_others().iter().map(|state| state.slices).max().unwrap_or(0);
+        let full = |now: &NodeState| now.votes && now.applied >= applied && now.slices >= slices();
+        let what = format!("node {id} votes, has applied {applied} and holds as many slices as the others");
         eventually(&what, within, || self.state(id).filter(full));
     }
 
