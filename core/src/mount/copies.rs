@@ -36,8 +36,6 @@ const CLOCK_MARGIN: u64 = 10;
 const KERNEL_ROUNDS_US: u64 = 20_000;
 /// For how long the kernel may know a name at first.
 const NAME_US: u64 = 100_000;
-/// For how long the kernel may know the attributes that came with a name.
-const FOUND_US: u64 = 10_000;
 /// Nobody asked for it: given back.
 const UNUSED_US: u64 = 30_000_000;
 const SWEEP_US: u64 = 1_000_000;
@@ -287,10 +285,9 @@ impl Copies {
     }
 
     /// The attributes that come with a name: if the kernel does not know the object yet, it cannot be told to forget them
-    /// while they are on their way. So they are good for a moment, and then whoever asks for the object back waits for its
-    /// end.
-    fn let_kernel_keep_briefly(&mut self, object: &Object, now: u64) -> u64 {
-        let until = self.let_kernel_keep(object, FOUND_US, now);
+    /// while they are on their way. It says so, and then whoever asks for the object back waits until their time is over.
+    fn let_kernel_keep_found(&mut self, object: &Object, longest: u64, now: u64) -> u64 {
+        let until = self.let_kernel_keep(object, longest, now);
         if let Some(held) = self.held.get_mut(object).filter(|_| until > 0) {
             held.sure_until = until + KERNEL_ROUNDS_US;
         }
@@ -350,9 +347,10 @@ impl MountMachine {
                     return Valid::default();
                 }
                 let since = copies.held.get(&entry).map_or(now, |held| held.since);
-                let until = copies.let_kernel_keep(&entry, NAME_US.max((now - since) / 2), now);
+                let longest = NAME_US.max((now - since) / 2);
+                let until = copies.let_kernel_keep(&entry, longest, now);
                 let found = copies.found(&entry).map(Object::Whole);
-                let attr = found.map_or(0, |whole| copies.let_kernel_keep_briefly(&whole, now));
+                let attr = found.map_or(0, |whole| copies.let_kernel_keep_found(&whole, longest, now));
                 Valid { entry: until, attr, ..Valid::default() }
             }
             _ => Valid::default(),

@@ -14,8 +14,8 @@
 //! * Nothing is kept here between requests, and in the kernel only what it is told to keep ([`Kept`]): names and
 //!   attributes, while the mount has copies of them. Everything else is good for no time at all ([`convert::KEPT`]), and
 //!   files are opened for direct I/O. So what one mount wrote, the next question on any mount sees.
-//! * A looked-up object's attributes are good for no time even then: of an object that it does not know yet the kernel
-//!   cannot be told to forget them, and the answer may still be on its way to it.
+//! * Of an object that it does not know yet the kernel cannot be told to forget the attributes that came with its name: it
+//!   says so ([`Kernel`]), and then their time has to run out.
 //! * Permissions are not checked by the kernel (no `default_permissions`): each call names who asks, and the operation
 //!   decides.
 //! * Inode numbers are never used twice, so the generation is always 0 and `forget` has nothing to do.
