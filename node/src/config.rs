@@ -1,5 +1,6 @@
 //! A node's configuration: from the command line or a file, refused where it cannot be right.
 
+use baton_core::node::Topology;
 use baton_core::types::NodeId;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -16,6 +17,8 @@ pub struct NodeConfig {
     pub data: PathBuf,
     /// Every node of the cluster and how the others reach it, this one included.
     pub peers: BTreeMap<NodeId, String>,
+    /// Regions and edges of the tree of nodes.
+    pub topology: Topology,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +55,8 @@ impl NodeConfig {
         for (id, address) in file.peers {
             peers.insert(parse_id(&id).map_err(|e| parse(format!("[peers]: {e}")))?, address);
         }
-        NodeConfig { id: NodeId(file.id), listen: file.listen, data: file.data, peers }.checked()
+        let topology = Topology::default();
+        NodeConfig { id: NodeId(file.id), listen: file.listen, data: file.data, peers, topology }.checked()
     }
 
     /// From the command line: `1=host:port,2=host:port,3=host:port`.

@@ -283,6 +283,7 @@ fn assemble(
             nodes: nodes.clone(),
             seed: drawn(),
             cluster: ClusterId(drawn() | 1),
+            topology: config.topology.clone(),
             founder: Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() },
         },
         Recovered {

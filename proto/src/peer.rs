@@ -2,13 +2,15 @@
 
 use crate::WIRE_VERSION;
 use crate::bad::{BadMessage, Why};
-use crate::field::{Field, Message, at_least, enums, messages, need};
+use crate::field::{Field, Message, at_least, at_most, enums, messages, need};
 use crate::session::{read_client, read_commands, read_question, wire_commands, wire_question, wire_who_holds};
 use crate::v1::to_peer::propose::Is as Housekeeping;
 use crate::v1::{self, to_peer};
 use baton_core::meta::Op;
-use baton_core::node::{Space, ToPeer};
+use baton_core::node::{PARCEL_MAX, Parcel, Space, ToPeer, ViewId};
+use baton_core::token::{self, Grant, Mode, Say};
 use baton_core::types::{ClusterId, NodeId, SessionId};
+use std::collections::BTreeMap;
 
 /// What travels on the stream between two nodes: a greeting first, in each direction, then messages.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +54,9 @@ pub struct SnapshotRequest {
     pub index: u64,
 }
 
+/// Nodes in one tree.
+const TREE_MAX: usize = 1_024;
+
 enums! {
     Refusal = v1::Refusal { WrongCluster, WrongNode, NewerVersion }
 }
@@ -61,6 +66,7 @@ messages! {
     PeerRefusal = v1::PeerRefusal { reason, detail };
     SnapshotRequest = v1::SnapshotRequest { cluster, node, index };
     Space = v1::Space { total, free };
+    ViewId = to_peer::View { term, number };
 }
 
 fn version_counts_from_one(hello: &PeerHello) -> Result<(), BadMessage> {
@@ -138,6 +144,28 @@ impl From<ToPeer> for v1::ToPeer {
             ToPeer::Promise { term, sent } => Is::Promise(to_peer::Clock { term, sent, commit: 0 }),
             ToPeer::Propose(op) => Is::Propose(to_peer::Propose { is: wire_housekeeping(op) }),
             ToPeer::Commands(commands) => Is::Commands(wire_commands(commands)),
+            ToPeer::Held { view, commands } => {
+                Is::Held(to_peer::Held { view: view.into_wire(), commands: Some(wire_commands(commands)) })
+            }
+            ToPeer::View { id, parents } => {
+                let one = |(node, parent): (NodeId, NodeId)| to_peer::Parent {
+                    node: node.into_wire(),
+                    parent: parent.into_wire(),
+                };
+                Is::Tree(to_peer::Tree { view: id.into_wire(), parents: parents.into_iter().map(one).collect() })
+            }
+            ToPeer::Tokens { view, parcel: Parcel { number, heard, messages } } => Is::Tokens(to_peer::Parcel {
+                view: view.into_wire(),
+                number,
+                heard,
+                messages: messages.into_wire(),
+            }),
+            ToPeer::RenewNode { view, sent } => {
+                Is::RenewNode(to_peer::Lease { view: view.into_wire(), sent, lasts: 0 })
+            }
+            ToPeer::NodeLease { view, sent, lasts } => {
+                Is::NodeLease(to_peer::Lease { view: view.into_wire(), sent, lasts })
+            }
             ToPeer::OpenSession { client, nonce } => Is::OpenSession(to_peer::OpenSession { client, nonce }),
             ToPeer::EndSession(session) => Is::EndSession(session.into_wire()),
             ToPeer::Ask { id, cred, query } => Is::Ask(wire_question(id, cred, query)),
@@ -179,6 +207,27 @@ impl TryFrom<v1::ToPeer> for ToPeer {
             Is::Beat(clock) => ToPeer::Beat { term: clock.term, sent: clock.sent, commit: clock.commit },
             Is::Promise(clock) => ToPeer::Promise { term: clock.term, sent: clock.sent },
             Is::Commands(commands) => ToPeer::Commands(read_commands(commands)?),
+            Is::Held(held) => ToPeer::Held {
+                view: need(held.view, "held.view")?,
+                commands: read_commands(held.commands.ok_or(Why::Missing.at("held.commands"))?)?,
+            },
+            Is::Tree(tree) => {
+                at_most(tree.parents.len(), TREE_MAX, "tree.parents")?;
+                let one = |p: to_peer::Parent| Ok((need(p.node, "tree.node")?, need(p.parent, "tree.parent")?));
+                let parents = tree.parents.into_iter().map(one).collect::<Result<BTreeMap<_, _>, BadMessage>>()?;
+                ToPeer::View { id: need(tree.view, "tree.view")?, parents }
+            }
+            Is::Tokens(to_peer::Parcel { view, number, heard, messages }) => {
+                at_most(messages.len(), PARCEL_MAX, "tokens.messages")?;
+                let parcel = Parcel { number, heard, messages: need(messages, "tokens.messages")? };
+                ToPeer::Tokens { view: need(view, "tokens.view")?, parcel }
+            }
+            Is::RenewNode(lease) => {
+                ToPeer::RenewNode { view: need(lease.view, "renew_node.view")?, sent: lease.sent }
+            }
+            Is::NodeLease(to_peer::Lease { view, sent, lasts }) => {
+                ToPeer::NodeLease { view: need(view, "node_lease.view")?, sent, lasts }
+            }
             Is::OpenSession(open) => ToPeer::OpenSession { client: read_client(open.client)?, nonce: open.nonce },
             Is::EndSession(session) => ToPeer::EndSession(need(session, "end_session")?),
             Is::Ask(question) => {
@@ -206,6 +255,45 @@ impl TryFrom<v1::ToPeer> for ToPeer {
             },
         })
     }
+}
+
+impl From<token::Message> for to_peer::Token {
+    fn from(message: token::Message) -> Self {
+        use to_peer::Say as Wire;
+        let (say, serial, stamp) = match message.say {
+            Say::Want(Mode::Shared) => (Wire::WantShared, 0, 0),
+            Say::Want(Mode::Exclusive) => (Wire::WantExclusive, 0, 0),
+            Say::Copy(Grant { serial, stamp }) => (Wire::Copy, serial, stamp),
+            Say::Token(Grant { serial, stamp }) => (Wire::Token, serial, stamp),
+            Say::Recall => (Wire::Recall, 0, 0),
+            Say::Recalled { serial } => (Wire::Recalled, serial, 0),
+            Say::Dropped { serial } => (Wire::Dropped, serial, 0),
+        };
+        Self { object: message.object.into_wire(), say: say as i32, serial, stamp }
+    }
+}
+
+impl TryFrom<to_peer::Token> for token::Message {
+    type Error = BadMessage;
+    fn try_from(wire: to_peer::Token) -> Result<Self, BadMessage> {
+        use to_peer::Say as Wire;
+        let to_peer::Token { object, say, serial, stamp } = wire;
+        let say = match Wire::try_from(say) {
+            Ok(Wire::WantShared) => Say::Want(Mode::Shared),
+            Ok(Wire::WantExclusive) => Say::Want(Mode::Exclusive),
+            Ok(Wire::Copy) => Say::Copy(Grant { serial, stamp }),
+            Ok(Wire::Token) => Say::Token(Grant { serial, stamp }),
+            Ok(Wire::Recall) => Say::Recall,
+            Ok(Wire::Recalled) => Say::Recalled { serial },
+            Ok(Wire::Dropped) => Say::Dropped { serial },
+            Ok(Wire::Unspecified) | Err(_) => return Err(Why::Unknown(say).at("say")),
+        };
+        Ok(Self { object: need(object, "object")?, say })
+    }
+}
+
+impl Message for token::Message {
+    type Wire = to_peer::Token;
 }
 
 /// The operations that a node may propose for itself; nothing else is ever sent so.

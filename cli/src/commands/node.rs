@@ -2,6 +2,7 @@ use super::bulk_runtime;
 use crate::failure::Failure;
 use crate::metrics::{self, Page};
 use crate::signals;
+use baton_core::node::Topology;
 use baton_core::types::NodeId;
 use baton_node::{Links, NodeConfig};
 use clap::Args;
@@ -75,6 +76,7 @@ impl Node {
             listen: self.listen.ok_or_else(|| given("listen"))?,
             data: self.data.ok_or_else(|| given("data"))?,
             peers: NodeConfig::parse_peers(&self.peers.ok_or_else(|| given("peers"))?)?,
+            topology: Topology::default(),
         };
         Ok(config.checked()?)
     }

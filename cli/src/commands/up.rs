@@ -5,6 +5,7 @@ use crate::local_link::LocalLink;
 use crate::metrics::{self, Page};
 use crate::{names, signals};
 use baton_core::mount::Patience;
+use baton_core::node::Topology;
 use baton_core::types::NodeId;
 use baton_fs_mount::fuse::{self, MountOptions, Mounted};
 use baton_fs_mount::{Calls, Client, ClientOptions};
@@ -169,7 +170,7 @@ fn start_nodes(data: &Path, nodes: u64, bulk: &tokio::runtime::Runtime) -> Resul
     let mut cluster = Vec::new();
     for (id, listener) in listeners {
         let listen = peers.get(&id).cloned().unwrap_or_default();
-        let config = NodeConfig { id, listen, data: data.join(format!("node-{id}")), peers: peers.clone() };
+        let config = NodeConfig { id, listen, data: data.join(format!("node-{id}")), peers: peers.clone(), topology: Topology::default() };
         cluster.push(baton_node::start_on(listener, &config, Links::Local(net.clone()), bulk.handle().clone())?);
     }
     Ok(cluster)

@@ -5,7 +5,7 @@
 
 use super::ops::{Lookup, LookupName};
 use super::{Fault, Key, Query, Store, Value, object_of};
-use crate::types::Object;
+use crate::types::{Ino, Object};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 
@@ -46,6 +46,17 @@ impl Query {
         }
     }
 
+    /// The file or directory that it asks about.
+    pub fn subject(&self) -> Option<Ino> {
+        match self {
+            Query::Lookup(op) => Some(op.dir),
+            Query::ReadLayout(op) => Some(op.ino),
+            Query::Seek(op) => Some(op.ino),
+            Query::ListXattr(op) => Some(op.ino),
+            query => Some(query.about()?.ino()),
+        }
+    }
+
     /// The object that makes a record of this question true. Who looks a name up needs of the directory only who may search
     /// it.
     pub fn object_of(&self, key: &Key) -> Option<Object> {
@@ -65,6 +76,16 @@ pub struct Recording<'s, S: ?Sized> {
 impl<'s, S: Store + ?Sized> Recording<'s, S> {
     pub fn new(store: &'s S) -> Recording<'s, S> {
         Recording { store, read: RefCell::default() }
+    }
+
+    /// Whether nothing else was read than what is part of objects. (And where slices lie, which moves without anybody's
+    /// notice: who does not find one there asks again.)
+    pub fn is_all_of_objects(&self) -> bool {
+        let of_object = |record: &Record| {
+            let (Record::Value(key, _) | Record::Range { from: key, .. }) = record;
+            matches!(key, Key::Slice(_)) || object_of(key).is_some()
+        };
+        self.read.borrow().iter().all(of_object)
     }
 
     /// What was read, as far as copies can make it true.

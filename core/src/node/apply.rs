@@ -173,13 +173,14 @@ impl NodeMachine {
             self.keep(changes);
         }
         self.lead.session_ended(id);
+        self.nothing_more_of(id);
         self.session_gone(id);
     }
 
     /// Answers whether the session's record changed.
     fn apply_command(&mut self, stamp: Stamp, command: Command, deny: Option<Errno>) -> bool {
         let Command { session: id, number, acked, cred, op } = command;
-        self.lead.copies.settled(id, number);
+        self.settled(id, number);
         let turn = match self.sessions.get(&id) {
             None => {
                 self.session_gone(id);

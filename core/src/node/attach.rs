@@ -1,16 +1,17 @@
 //! The mounts that are connected to this node, and the questions that wait.
 //!
-//! A node that does not lead hands commands and questions on to the one that does. When something may have been lost on
+//! A node that does not lead answers what it holds ([`super::tokens`]) and lets commands on it in; other commands and
+//! questions it hands on to the leader. When something may have been lost on
 //! that way (a new leader, a broken stream) the mounts are told to send *again* what is unanswered; the session table makes
 //! that harmless.
 
 use super::NodeMachine;
 use super::io::{Conn, Output};
-use super::messages::ToPeer;
-use super::view::{answer, answer_with_facts};
-use crate::meta::{Key, Query, Store, Value};
+use super::messages::{Item, ToPeer};
+use super::view::{answer, answer_with_all_facts, answer_with_facts};
+use crate::meta::{Fact, Key, Query, Store, Value};
 use crate::session::{Command, Reply, ToMount, ToNode};
-use crate::types::{Cred, Ino, NodeId, SessionId};
+use crate::types::{Cred, Errno, Ino, NodeId, SessionId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A greeting is repeated to the leader after this long without an outcome.
@@ -33,6 +34,10 @@ pub(super) struct Attach {
     moved_locks: BTreeSet<(Conn, Ino)>,
     /// Mounts that said that they have no copies, and were given no lease since.
     without_copies: BTreeSet<Conn>,
+    /// By session, up to which number its commands are on their way to be let in by the leader.
+    travelling: BTreeMap<SessionId, u64>,
+    /// What these send next may have been sent before, by another way.
+    again: BTreeSet<SessionId>,
 }
 
 impl Attach {
@@ -79,12 +84,12 @@ impl NodeMachine {
             ToNode::Commands(commands) => self.commands_from_mount(conn, commands),
             ToNode::Ask { id, cred, query, keep } => self.ask_from_mount(conn, id, cred, query, keep),
             ToNode::Renew { sent } => self.renew(conn, sent),
-            ToNode::GaveBack(objects) => self.lead.copies.gave_back(conn, &objects),
-            ToNode::Returned(objects) => self.lead.copies.returned(conn, &objects),
+            ToNode::GaveBack(objects) => self.copies.gave_back(conn, &objects),
+            ToNode::Returned(objects) => self.copies.returned(conn, &objects),
             ToNode::Empty => {
                 self.attach.without_copies.insert(conn);
-                if self.is_leader() {
-                    self.lead.copies.empty(conn);
+                if self.tokens.is_member() {
+                    self.copies.empty(conn);
                 }
             }
             ToNode::Alive => {
@@ -106,11 +111,13 @@ impl NodeMachine {
             && self.attach.by_session.get(&session) == Some(&conn)
         {
             self.attach.by_session.remove(&session);
+            self.attach.travelling.remove(&session);
+            self.attach.again.remove(&session);
         }
         self.attach.conns.remove(&conn);
         self.attach.asked.retain(|_, (to, _)| *to != conn);
         self.attach.without_copies.remove(&conn);
-        self.lead.copies.lost(conn);
+        self.copies.lost(conn);
     }
 
     /// The mount may have copies from now on.
@@ -118,10 +125,10 @@ impl NodeMachine {
         self.attach.without_copies.remove(&conn);
     }
 
-    /// A leadership begins: who has nothing may be given something.
+    /// This node is in a tree from now on: who has nothing may be given something.
     pub(super) fn begin_copies(&mut self) {
         for conn in &self.attach.without_copies {
-            self.lead.copies.empty(*conn);
+            self.copies.empty(*conn);
         }
     }
 
@@ -168,6 +175,7 @@ impl NodeMachine {
         let Some(last) = self.sessions.get(&session).map(|s| s.last) else { return };
         self.attach.conns.insert(conn, Attached::Open { session, heard: true });
         self.attach.by_session.insert(session, conn);
+        self.attach.again.insert(session);
         self.lead.heard(session, self.now.mono);
         self.tell(conn, ToMount::Welcome { session, last, node: self.config.id });
     }
@@ -212,6 +220,7 @@ impl NodeMachine {
         for session in ended {
             self.session_gone(session);
         }
+        self.settle_carried_out();
         self.all_again();
     }
 
@@ -227,23 +236,54 @@ impl NodeMachine {
         let Some(session) = self.session_of(conn) else { return };
         // A mount speaks for its own session only.
         let commands: Vec<Command> = commands.into_iter().filter(|c| c.session == session).collect();
-        if self.is_leader() {
-            if self.lead.settled() {
-                for command in commands {
-                    self.queue_command(command);
-                }
-            } else {
-                self.attach_again_later(conn);
+        if !self.is_leader() {
+            let again = self.attach.again.remove(&session);
+            for command in commands {
+                self.pass_on(command, again);
             }
-        } else if let Some(leader) = self.leader {
-            self.send(leader, ToPeer::Commands(commands));
+        } else if self.lead.settled() {
+            for command in commands {
+                self.queue_command(command, false);
+            }
+        } else {
+            self.attach_again_later(conn);
         }
-        // Without a leader they are dropped: every mount is told to send again when there is one.
+    }
+
+    /// A command goes to the leader: let in here, if this node holds anything of what it touches, or as it came. `again`: it
+    /// may be there already.
+    fn pass_on(&mut self, command: Command, again: bool) {
+        // Without a leader it is dropped: every mount is told to send again when there is one.
+        let Some(leader) = self.leader else { return };
+        let (session, number) = (command.session, command.number);
+        if self.copies.is_let_in(session, number) {
+            return self.send_held(command);
+        }
+        if self.copies.is_waiting(session) || !(again || self.travels(&command)) {
+            return self.let_in(Item::Command { command, deny: None });
+        }
+        let travelling = self.attach.travelling.entry(session).or_default();
+        *travelling = number.max(*travelling);
+        match self.out.last_mut() {
+            Some(Output::Peer { to, message: ToPeer::Commands(commands) }) if *to == leader => commands.push(command),
+            _ => self.send(leader, ToPeer::Commands(vec![command])),
+        }
+    }
+
+    /// Whether the leader is to let it in: where nothing of it is held here, or something before it is on that way.
+    fn travels(&self, command: &Command) -> bool {
+        if !self.tokens.is_member() || self.attach.travelling.contains_key(&command.session) {
+            return true;
+        }
+        let Ok(objects) = command.op.touches(&*self.shared.read()) else { return true };
+        !objects.iter().any(|object| self.tokens.holds(object.ino()))
     }
 
     fn ask_from_mount(&mut self, conn: Conn, id: u64, cred: Cred, query: Query, keep: bool) {
         if self.is_leader() {
             self.ask(Asker::Mount { conn, id, keep }, cred, query);
+        } else if let Some((reply, facts)) = self.answer_what_is_held(conn, &cred, &query, keep) {
+            self.tell(conn, ToMount::Answer { id, reply, facts });
         } else if let Some(leader) = self.leader
             && self.attach.asked.len() < WAITING_MAX
         {
@@ -252,6 +292,29 @@ impl NodeMachine {
             self.attach.asked.insert(own, (conn, id));
             self.send(leader, ToPeer::Ask { id: own, cred, query });
         }
+    }
+
+    /// The answer of a node that does not lead: if it holds all that the answer rests on, and its state has all of it. What it
+    /// would have needed for that it wants for the next time, if the mount asks for copies.
+    fn answer_what_is_held(&mut self, conn: Conn, cred: &Cred, query: &Query, keep: bool) -> Option<(Reply, Vec<Fact>)> {
+        let (now, applied) = (self.now.mono, self.applied.0);
+        if !self.tokens.is_member() || !(keep || self.tokens.holds(query.subject()?)) {
+            return None;
+        }
+        self.tokens.is_used(now);
+        let (reply, facts) = answer_with_all_facts(&self.shared.read(), cred, query)?;
+        let mut held = now < self.copies_last_until();
+        for fact in &facts {
+            let ino = fact.object.ino();
+            let here = if keep { self.tokens.share(ino, now) } else { self.tokens.holds(ino) };
+            held &= here && self.tokens.is_current(ino, applied) && !self.copies.is_changing(&fact.object);
+        }
+        // Only the leader knows what may still be opened though it has no name.
+        if !held || matches!(reply, Reply::Failed(Errno::ESTALE)) {
+            return None;
+        }
+        let facts = if keep { self.give_copies(conn, facts) } else { Vec::new() };
+        Some((reply, facts))
     }
 
     pub(super) fn ask_from_peer(&mut self, from: NodeId, id: u64, cred: Cred, query: Query) {
@@ -341,6 +404,9 @@ impl NodeMachine {
     /// Answers whether the session's mount is connected here.
     pub(super) fn reply_here(&mut self, session: SessionId, number: u64, reply: &Reply) -> bool {
         let Some(conn) = self.attach.by_session.get(&session).copied() else { return false };
+        if self.attach.travelling.get(&session).is_some_and(|last| *last <= number) {
+            self.attach.travelling.remove(&session);
+        }
         match self.out.last_mut() {
             Some(Output::Mount { conn: last, message: ToMount::Replies(replies) }) if *last == conn => {
                 replies.push((number, reply.clone()));
@@ -362,6 +428,9 @@ impl NodeMachine {
     }
 
     fn attach_again_later(&mut self, conn: Conn) {
+        if let Some(session) = self.session_of(conn) {
+            self.attach.again.insert(session);
+        }
         let told = |o: &Output| matches!(o, Output::Mount { conn: to, message: ToMount::Again } if *to == conn);
         if !self.out.iter().any(told) {
             self.tell(conn, ToMount::Again);

@@ -1,12 +1,13 @@
 //! # Copies: what mounts may answer without asking, and how that ends before it is wrong
 //!
-//! The leader knows who has a copy of what. A mount gets copies along with an answer; with them it answers its programs, and
-//! lets its kernel answer them. A command that may change an object waits until nobody else has a copy of it:
+//! A node knows which of its mounts has a copy of what. A mount gets copies along with an answer, of objects that the node
+//! holds ([`super::tokens`]); with them it answers its programs, and lets its kernel answer them. A command that may change an
+//! object waits until this node holds it exclusively and none of its other mounts has a copy of it:
 //!
 //! ```text
-//!   command --touches--> objects --+--> nobody has copies ----------------------> proposed, applied, answered
-//!                                  +--> Recall to who has them --Returned--> ... -^
-//!                                                     \--silent: when its lease is over
+//!   command --touches--> objects --tokens--+--> nobody has copies ------------------> let in, applied, answered
+//!                                          +--> Recall to who has them --Returned--> -^
+//!                                                             \--silent: when its lease is over
 //! ```
 //! From when a command waits until it is applied, no new copy of what it touches is given out. Questions never wait: they are
 //! answered from the state as it is, then without a copy. So a mount that works off a recall can always have its programs'
@@ -16,11 +17,13 @@
 //! names that the command changes: its kernel is in the middle of changing them, with the directory locked, and could not let
 //! go of them before it has the reply. For a rename, knowing the old name means knowing the new one afterwards.
 //!
-//! **Names** are changed by one command at a time, because what a command touches depends on what its names stand for.
+//! **Names** are changed by one command at a time, because what a command touches depends on what its names stand for. Where
+//! it had to wait for tokens they may stand for something else by then: it is looked again.
 //!
 //! **Time.** Copies are good for as long as the leader is sure to lead ([`super::lease`]): a mount asks again and again, and
-//! counts from when it asked. So a new leader owes nothing to what another node gave out: all that is over. Only a node that
-//! leads again must wait for the end of what it gave out itself before ([`Copies::closed_until`]).
+//! counts from when it asked; a node that does not lead asks the leader in the same way, and gives its mounts no more than it
+//! was given. So a new leader owes nothing to what another node gave out: all that is over. Only a node that leads again must
+//! wait for the end of what it gave out itself before ([`Copies::closed_until`]).
 //!
 //! **Peace.** What was just recalled is not given out again for a while: where many change one directory, everybody asks.
 //!
@@ -31,11 +34,11 @@
 
 use super::NodeMachine;
 use super::io::Conn;
-use super::messages::Item;
+use super::messages::{Item, ToPeer};
 use super::status::CopiesStatus;
 use crate::meta::Fact;
-use crate::session::ToMount;
-use crate::types::{Ino, Object, SessionId};
+use crate::session::{Command, ToMount};
+use crate::types::{Ino, Name, Object, SessionId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// For so long after a recall an object is not given out again.
@@ -62,14 +65,16 @@ pub(super) struct Copies {
     /// By object, who has a copy.
     of: BTreeMap<Object, BTreeMap<Conn, Given>>,
     holders: BTreeMap<Conn, Holder>,
+    /// How many copies of a file's or directory's objects are given out.
+    given_of: BTreeMap<Ino, u32>,
     /// How many commands that wait, or are not applied yet, touch an object.
     changing: BTreeMap<Object, u32>,
     /// Until when no copies are given out of an object; of a directory's names together.
     peace: BTreeMap<(Ino, bool), u64>,
     /// Commands that wait, and behind them all others of their session.
     waiting: BTreeMap<SessionId, VecDeque<Waiting>>,
-    /// What the commands touch that were proposed and not applied yet.
-    under_way: BTreeMap<(SessionId, u64), Vec<Object>>,
+    /// What the commands touch that were let in and not applied yet.
+    under_way: BTreeMap<(SessionId, u64), LetIn>,
     /// What this node gave out before it led last is over then; commands wait for it.
     closed_until: u64,
     given: u64,
@@ -95,8 +100,34 @@ struct Holder {
 struct Waiting {
     item: Item,
     since: u64,
-    /// What it touches, once that is certain.
+    /// Another node let it in: it waits for its turn alone.
+    held_elsewhere: bool,
+    /// What it touches, as far as is known.
     objects: Option<Vec<Object>>,
+    /// What it has to hold for that, in the order in which it is taken.
+    tokens: Vec<Ino>,
+    /// How many of them it has, and whether the next one was wanted.
+    has: usize,
+    wants: bool,
+    /// What it touches was looked at while it held all of it.
+    sure: bool,
+}
+
+impl Waiting {
+    fn new(item: Item, since: u64, held_elsewhere: bool) -> Waiting {
+        let (tokens, has, wants, sure) = (Vec::new(), 0, false, held_elsewhere);
+        Waiting { item, since, held_elsewhere, objects: None, tokens, has, wants, sure }
+    }
+
+    fn number(&self) -> u64 {
+        if let Item::Command { command, .. } = &self.item { command.number } else { 0 }
+    }
+}
+
+/// What a command touches, and holds, until it is applied.
+struct LetIn {
+    objects: Vec<Object>,
+    tokens: Vec<Ino>,
 }
 
 impl Copies {
@@ -141,7 +172,14 @@ impl Copies {
 
     fn remove(&mut self, conn: Conn, object: &Object) {
         if let Some(by) = self.of.get_mut(object) {
-            by.remove(&conn);
+            if by.remove(&conn).is_some()
+                && let Some(given) = self.given_of.get_mut(&object.ino())
+            {
+                *given -= 1;
+                if *given == 0 {
+                    self.given_of.remove(&object.ino());
+                }
+            }
             if by.is_empty() {
                 self.of.remove(object);
             }
@@ -166,7 +204,7 @@ impl Copies {
     }
 
     /// The time is over of those who did not ask for more.
-    fn expire(&mut self, now: u64) {
+    pub(super) fn expire(&mut self, now: u64) {
         let is_over = |h: &Holder| h.until > 0 && h.until <= now;
         let over: Vec<Conn> = self.holders.iter().filter(|(_, h)| is_over(h)).map(|(conn, _)| *conn).collect();
         for conn in over {
@@ -189,12 +227,60 @@ impl Copies {
         if holder.until <= now || peace || self.changing.contains_key(object) || self.of.len() >= COPIES_MAX {
             return false;
         }
-        let given = Given { since: now, asked_back: None };
-        let asked_back = self.of.entry(object.clone()).or_default().entry(conn).or_insert(given).asked_back.is_some();
-        if !asked_back && holder.has.insert(object.clone()) {
+        if self.asked_back(conn, object) == Some(true) {
+            return false;
+        }
+        self.insert(conn, object, now);
+        true
+    }
+
+    fn insert(&mut self, conn: Conn, object: &Object, now: u64) {
+        let Some(holder) = self.holders.get_mut(&conn) else { return };
+        if holder.has.insert(object.clone()) {
+            let given = Given { since: now, asked_back: None };
+            self.of.entry(object.clone()).or_default().insert(conn, given);
+            *self.given_of.entry(object.ino()).or_default() += 1;
             self.given += 1;
         }
-        !asked_back
+    }
+
+    /// Whether any mount has a copy of anything of this.
+    pub(super) fn are_given(&self, ino: Ino) -> bool {
+        self.given_of.contains_key(&ino)
+    }
+
+    /// Everything of this that mounts have copies of.
+    fn given_objects(&self, ino: Ino) -> Vec<Object> {
+        if !self.are_given(ino) {
+            return Vec::new();
+        }
+        let whole = [Object::Whole(ino), Object::Rights(ino)];
+        let mut given: Vec<Object> = whole.into_iter().filter(|object| self.of.contains_key(object)).collect();
+        let names = Object::Entry(ino, Name::first())..;
+        let of_dir = |object: &&Object| matches!(object, Object::Entry(dir, _) if *dir == ino);
+        given.extend(self.of.range(names).map(|(object, _)| object).take_while(of_dir).cloned());
+        given
+    }
+
+    /// Whether anything of this is about to change.
+    pub(super) fn is_changing(&self, object: &Object) -> bool {
+        self.changing.contains_key(object)
+    }
+
+    pub(super) fn given_inos(&self) -> Vec<Ino> {
+        self.given_of.keys().copied().collect()
+    }
+
+    pub(super) fn is_let_in(&self, session: SessionId, number: u64) -> bool {
+        self.under_way.contains_key(&(session, number))
+    }
+
+    pub(super) fn is_waiting(&self, session: SessionId) -> bool {
+        self.waiting.contains_key(&session)
+    }
+
+    fn waits(&self, session: SessionId, number: u64) -> bool {
+        self.waiting.get(&session).is_some_and(|list| list.iter().any(|waiting| waiting.number() == number))
     }
 
     fn begin(&mut self, objects: &[Object]) {
@@ -242,32 +328,16 @@ impl Copies {
         if !names().any(|name| self.of.get(name).is_some_and(|holders| holders.contains_key(&conn))) {
             return;
         }
-        let Some(holder) = self.holders.get_mut(&conn) else { return };
-        for name in names() {
-            holder.has.insert(name.clone());
-            let given = Given { since: now, asked_back: None };
-            self.of.entry(name.clone()).or_default().entry(conn).or_insert(given);
+        let names: Vec<Object> = names().cloned().collect();
+        for name in &names {
+            self.insert(conn, name, now);
         }
     }
 
-    /// The command was carried out, or never will be.
-    pub(super) fn settled(&mut self, session: SessionId, number: u64) {
-        if let Some(objects) = self.under_way.remove(&(session, number)) {
-            self.end(&objects);
-        }
-    }
-
-    pub(super) fn session_ended(&mut self, session: SessionId) {
-        for waiting in self.waiting.remove(&session).into_iter().flatten() {
-            self.end(&waiting.objects.unwrap_or_default());
-        }
-    }
-
-    /// Nothing that was proposed is certain to come: whoever waits sends it again.
-    pub(super) fn begin_anew(&mut self) {
-        self.waiting.clear();
-        self.under_way.clear();
-        self.changing.clear();
+    /// The mounts of a node that is in another tree from now on: what they have ends with their leases, which are not renewed
+    /// before they said that they have nothing.
+    pub(super) fn begin_anew_in_another_tree(&mut self) {
+        *self = Copies { given: self.given, recalled: self.recalled, ..Copies::closed_until(self.closed_until) };
     }
 }
 
@@ -277,37 +347,46 @@ fn keeps(object: &Object, conn: Conn, by: Option<Conn>) -> bool {
 }
 
 fn quiet(object: &Object) -> (Ino, bool) {
-    match object {
-        Object::Whole(ino) => (*ino, false),
-        Object::Rights(dir) | Object::Entry(dir, _) => (*dir, true),
-    }
+    (object.ino(), !matches!(object, Object::Whole(_)))
 }
 
 impl NodeMachine {
     /// Takes a command in: it is proposed as soon as nobody else has a copy of what it touches, and after all that its session
     /// sent before it.
     pub(super) fn let_in(&mut self, item: Item) {
+        self.let_in_or_wait(item, false);
+    }
+
+    /// At the leader: a command that another node let in.
+    pub(super) fn let_in_elsewhere(&mut self, item: Item) {
+        self.let_in_or_wait(item, true);
+    }
+
+    fn let_in_or_wait(&mut self, item: Item, held_elsewhere: bool) {
         let Item::Command { command, .. } = &item else { return self.lead.queue.push_back(item) };
-        let session = command.session;
-        let mut waiting = Waiting { item, since: self.now.mono, objects: None };
-        if let Some(before) = self.lead.copies.waiting.get_mut(&session) {
+        let (session, number) = (command.session, command.number);
+        let mut waiting = Waiting::new(item, self.now.mono, held_elsewhere);
+        if self.copies.waits(session, number) {
+            return;
+        }
+        if let Some(before) = self.copies.waiting.get_mut(&session) {
             before.push_back(waiting);
         } else if self.may_change(&mut waiting) {
             self.propose_soon(waiting);
         } else {
-            self.lead.copies.waiting.insert(session, VecDeque::from([waiting]));
+            self.copies.waiting.insert(session, VecDeque::from([waiting]));
         }
     }
 
     /// Takes in what waited and need not any longer.
     pub(super) fn let_in_waiting(&mut self) {
         // Who waits longest first, or others could keep a name from it for ever.
-        let waiting = self.lead.copies.waiting.iter();
+        let waiting = self.copies.waiting.iter();
         let mut sessions: Vec<(u64, SessionId)> =
             waiting.filter_map(|(session, list)| Some((list.front()?.since, *session))).collect();
         sessions.sort_unstable();
         for (_, session) in sessions {
-            let Some(mut list) = self.lead.copies.waiting.remove(&session) else { continue };
+            let Some(mut list) = self.copies.waiting.remove(&session) else { continue };
             while let Some(first) = list.front_mut()
                 && self.may_change(first)
             {
@@ -316,75 +395,228 @@ impl NodeMachine {
                 }
             }
             if !list.is_empty() {
-                self.lead.copies.waiting.insert(session, list);
+                self.copies.waiting.insert(session, list);
             }
         }
     }
 
+    /// The command is let in: here it is proposed, or sent to the leader.
     fn propose_soon(&mut self, waiting: Waiting) {
-        if let (Item::Command { command, .. }, Some(objects)) = (&waiting.item, waiting.objects) {
-            self.lead.copies.under_way.insert((command.session, command.number), objects);
+        let Waiting { item, objects, tokens, .. } = waiting;
+        if let (Item::Command { command, .. }, Some(objects)) = (&item, objects) {
+            self.copies.under_way.insert((command.session, command.number), LetIn { objects, tokens });
         }
-        self.lead.queue.push_back(waiting.item);
+        match item {
+            Item::Command { command, .. } if !self.is_leader() => self.send_held(command),
+            item => self.lead.queue.push_back(item),
+        }
+    }
+
+    pub(super) fn send_held(&mut self, command: Command) {
+        let Some(leader) = self.leader else { return };
+        let view = self.tokens.view();
+        match self.out.last_mut() {
+            Some(super::Output::Peer { to, message: ToPeer::Held { view: v, commands } }) if (*to, *v) == (leader, view) => {
+                commands.push(command);
+            }
+            _ => self.send(leader, ToPeer::Held { view, commands: vec![command] }),
+        }
     }
 
     /// Whether a command can be carried out now; if not, whatever is in its way was told to go.
     fn may_change(&mut self, waiting: &mut Waiting) -> bool {
         let Item::Command { command, deny: None } = &waiting.item else { return true };
-        let (now, by) = (self.now.mono, self.conn_of(command.session));
-        let copies = &mut self.lead.copies;
-        if now < copies.closed_until {
-            return false;
-        }
-        if waiting.objects.is_none() {
-            let taken = |(dir, name): (Ino, &_)| copies.changing.contains_key(&Object::Entry(dir, Clone::clone(name)));
-            if command.op.names().into_iter().any(taken) {
-                return false;
-            }
-            let Ok(objects) = command.op.touches(&*self.shared.read()) else { return true };
-            copies.begin(&objects);
-            waiting.objects = Some(objects);
-        }
-        let Some(objects) = &waiting.objects else { return true };
-        let asked = copies.ask_back(objects, by, now);
-        if asked.is_empty() {
-            copies.share_names(objects, by, now);
+        if waiting.held_elsewhere {
             return true;
         }
+        let (now, by) = (self.now.mono, self.conn_of(command.session));
+        if now < self.copies.closed_until {
+            return false;
+        }
+        let taken = |(dir, name): (Ino, &Name)| self.copies.is_changing(&Object::Entry(dir, name.clone()));
+        if waiting.objects.is_none() && command.op.names().into_iter().any(taken) {
+            return false;
+        }
+        while !waiting.sure {
+            // First of all; and again when it holds what it needed then, for its names may stand for something else by now.
+            if (waiting.objects.is_none() || self.has_tokens(waiting)) && self.look_what_it_touches(waiting).is_err() {
+                return true;
+            }
+            if !self.has_tokens(waiting) {
+                return false;
+            }
+        }
+        let Some(objects) = &waiting.objects else { return true };
+        let asked = self.copies.ask_back(objects, by, now);
+        if asked.is_empty() {
+            self.copies.share_names(objects, by, now);
+            return true;
+        }
+        self.tell_recalls(asked);
+        false
+    }
+
+    /// Sets down what a command touches and has to hold. It is sure of that if it needs nothing that it did not hold when it
+    /// looked; else what it holds is given back, for everybody takes what he needs in the same order.
+    fn look_what_it_touches(&mut self, waiting: &mut Waiting) -> Result<(), crate::meta::Fault> {
+        let Item::Command { command, .. } = &waiting.item else { return Ok(()) };
+        let objects = command.op.touches(&*self.shared.read())?;
+        let mut tokens = waiting.tokens.clone();
+        tokens.extend(objects.iter().map(Object::ino));
+        tokens.sort_unstable();
+        tokens.dedup();
+        self.copies.begin(&objects);
+        self.copies.end(&waiting.objects.replace(objects).unwrap_or_default());
+        waiting.sure = tokens == waiting.tokens;
+        if !waiting.sure {
+            let before = std::mem::replace(&mut waiting.tokens, tokens);
+            for ino in before.into_iter().take(std::mem::take(&mut waiting.has)) {
+                self.end_use(ino);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it holds all that it needs, and the state here is as these tokens say.
+    fn has_tokens(&mut self, waiting: &mut Waiting) -> bool {
+        let at_once = waiting.has == 0 && !waiting.wants;
+        while let Some(&ino) = waiting.tokens.get(waiting.has) {
+            let has = if waiting.wants { self.tokens.take(ino) } else { self.tokens.want(ino, self.now.mono) };
+            waiting.wants = !has;
+            if !has {
+                return false;
+            }
+            waiting.has += 1;
+        }
+        let applied = self.applied.0;
+        let current = waiting.tokens.iter().all(|ino| self.tokens.is_current(*ino, applied));
+        // Nothing happened since it looked.
+        waiting.sure |= at_once && current;
+        current
+    }
+
+    fn tell_recalls(&mut self, asked: BTreeMap<Conn, Vec<Object>>) {
         for (conn, objects) in asked {
             if !objects.is_empty() {
                 self.tell(conn, ToMount::Recall(objects));
             }
         }
-        false
+    }
+
+    /// Every copy of anything of this is asked back, from every mount here.
+    pub(super) fn recall_all_of(&mut self, ino: Ino) {
+        let objects = self.copies.given_objects(ino);
+        let asked = self.copies.ask_back(&objects, None, self.now.mono);
+        self.tell_recalls(asked);
+    }
+
+    /// An exclusive use is over. The root keeps nothing that none of its mounts has a copy of.
+    fn end_use(&mut self, ino: Ino) {
+        self.tokens.end_use(ino);
+        if self.is_leader() && !self.copies.are_given(ino) {
+            self.tokens.let_go(ino, self.raw.raft.raft_log.committed);
+        }
+    }
+
+    /// The command was carried out, or never will be.
+    pub(super) fn settled(&mut self, session: SessionId, number: u64) {
+        if let Some(LetIn { objects, tokens }) = self.copies.under_way.remove(&(session, number)) {
+            self.copies.end(&objects);
+            for ino in tokens {
+                self.end_use(ino);
+            }
+        }
+    }
+
+    /// Nothing of what waits here will be let in.
+    fn drop_waiting(&mut self, waiting: Waiting) {
+        self.copies.end(&waiting.objects.unwrap_or_default());
+        if waiting.wants
+            && let Some(ino) = waiting.tokens.get(waiting.has)
+        {
+            self.tokens.withdraw(*ino);
+        }
+        for ino in waiting.tokens.into_iter().take(waiting.has) {
+            self.end_use(ino);
+        }
+    }
+
+    /// Nothing more of this session will be carried out.
+    pub(super) fn nothing_more_of(&mut self, session: SessionId) {
+        for waiting in self.copies.waiting.remove(&session).into_iter().flatten() {
+            self.drop_waiting(waiting);
+        }
+        self.settle_all(|id, _| id == session);
+    }
+
+    /// The state was replaced as a whole.
+    pub(super) fn settle_carried_out(&mut self) {
+        let sessions: BTreeMap<SessionId, u64> = self.sessions.iter().map(|(id, session)| (*id, session.last)).collect();
+        self.settle_all(|id, number| sessions.get(&id).is_none_or(|last| number <= *last));
+    }
+
+    fn settle_all(&mut self, which: impl Fn(SessionId, u64) -> bool) {
+        let done: Vec<(SessionId, u64)> =
+            self.copies.under_way.keys().filter(|(id, number)| which(*id, *number)).copied().collect();
+        for (id, number) in done {
+            self.settled(id, number);
+        }
+    }
+
+    /// What waits to be let in is not, and is sent again by whoever waits for it.
+    pub(super) fn drop_all_waiting(&mut self) {
+        for waiting in std::mem::take(&mut self.copies.waiting).into_values().flatten() {
+            self.drop_waiting(waiting);
+        }
+    }
+
+    /// At the root, at the beginning of a tree in which nobody else has anything: what is under way and what its mounts have
+    /// is held in it too, and what waits begins to wait anew.
+    pub(super) fn hold_anew(&mut self) {
+        let now = self.now.mono;
+        let in_use: Vec<Ino> = self.copies.under_way.values().flat_map(|let_in| let_in.tokens.clone()).collect();
+        for ino in in_use {
+            let _at_once = self.tokens.want(ino, now);
+        }
+        for ino in self.copies.given_inos() {
+            self.tokens.hold(ino, now);
+        }
+        for waiting in self.copies.waiting.values_mut().flatten() {
+            (waiting.has, waiting.wants, waiting.sure) = (0, false, waiting.held_elsewhere);
+        }
     }
 
     /// Copies of what an answer rests on, as many as can be given out.
     pub(super) fn give_copies(&mut self, conn: Conn, facts: Vec<Fact>) -> Vec<Fact> {
-        let now = self.now.mono;
-        facts.into_iter().filter(|fact| self.lead.copies.give(conn, &fact.object, now)).collect()
+        let (now, applied) = (self.now.mono, self.applied.0);
+        let mut given = Vec::with_capacity(facts.len());
+        for fact in facts {
+            let ino = fact.object.ino();
+            if self.tokens.share(ino, now) && self.tokens.is_current(ino, applied) && self.copies.give(conn, &fact.object, now) {
+                given.push(fact);
+            }
+        }
+        given
     }
 
-    /// Says for how long a mount may use its copies: for as long as this node is sure to lead.
+    /// Says for how long a mount may use its copies: for as long as this node may.
     pub(super) fn renew(&mut self, conn: Conn, sent: u64) {
         let now = self.now.mono;
-        if !self.is_leader() || !self.lead.settled() {
-            return;
-        }
-        let until = self.lead.lease.until(self.config.id, &self.voters, now);
-        if until > now && self.lead.copies.renew(conn, until) {
+        self.tokens.is_used(now);
+        let until = self.copies_last_until();
+        if until > now && self.copies.renew(conn, until) {
             self.copies_until = self.copies_until.max(until);
             self.may_have_copies(conn);
             self.tell(conn, ToMount::Lease { sent, lasts: until - now });
         }
     }
 
-    /// Who has copies (of one object, or of all), and which commands wait for some to come back. Only the leader knows.
+    /// Who has copies (of one object, or of all), and which commands wait for some to come back. Each node knows of its own mounts.
     pub fn copies(&self, of: Option<Ino>, max: usize) -> Vec<CopyRow> {
         let now = self.now.mono;
         let client = |session: SessionId| self.sessions.get(&session).map_or(String::new(), |s| s.client.clone());
         let wanted = |object: &Object| of.is_none_or(|ino| quiet(object).0 == ino);
-        let copies = &self.lead.copies;
+        let copies = &self.copies;
         let held = copies.of.iter().filter(|(object, _)| wanted(object)).flat_map(|(object, holders)| {
             holders.iter().map(move |(conn, given)| CopyRow {
                 object: object.clone(),
@@ -408,10 +640,5 @@ impl NodeMachine {
             })
         });
         held.chain(waiting).take(max).collect()
-    }
-
-    pub(super) fn tick_copies(&mut self) {
-        let now = self.now.mono;
-        self.lead.copies.expire(now);
     }
 }

@@ -3,8 +3,9 @@
 use super::copies::Copies;
 use super::io::Output;
 use super::lease::Lease;
-use super::messages::{Batch, Item, Space, ToPeer};
+use super::messages::{Batch, Item, Space, ToPeer, ViewId};
 use super::orphans::Orphans;
+use super::tokens::{Place, Tokens};
 use super::{NodeMachine, Queue, WAITING_CHANGES_MAX};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, DISK_RESERVE, SESSION_LEASE_MS};
 use crate::meta::Op;
@@ -18,6 +19,9 @@ const SNAPSHOT_AGAIN_US: u64 = 10_000_000;
 /// A report of a node's disk counts for this long; one comes every second.
 const SPACE_RECENT_US: u64 = 5_000_000;
 
+/// A node that was not heard of for so long is left out of the tree; who is in it must have been steady for some time.
+const SILENT_US: u64 = 1_000_000;
+const STEADY_US: u64 = 300_000;
 /// Entries that a leader proposes ahead of its own disk.
 const UNPERSISTED_MAX: u64 = 256;
 
@@ -37,7 +41,13 @@ pub(super) struct Lead {
     /// When each session was last heard of.
     heard: BTreeMap<SessionId, u64>,
     pub(super) orphans: Orphans,
-    pub(super) copies: Copies,
+    /// Until when nodes rely on what they hold in the tree.
+    node_leases: BTreeMap<NodeId, u64>,
+    /// The nodes that ought to be in the tree, and since when; with another tree than this no lease is renewed.
+    there: BTreeSet<NodeId>,
+    there_since: u64,
+    /// The other nodes are to hear at once what is committed.
+    tells_commit: bool,
     /// Followers that a snapshot was offered to, and since when nothing came of it.
     snapshots: BTreeMap<u64, u64>,
     last_beat: u64,
@@ -79,7 +89,6 @@ impl Lead {
         self.routes.remove(&session);
         self.heard.remove(&session);
         self.orphans.session_ended(session);
-        self.copies.session_ended(session);
     }
 }
 
@@ -87,9 +96,10 @@ impl NodeMachine {
     pub(super) fn start_leading(&mut self) {
         self.apply_deferred();
         let orphans = std::mem::take(&mut self.lead.orphans);
-        let copies = Copies::closed_until(self.copies_until);
-        self.lead = Lead { term: self.raw.raft.term, orphans, copies, ..Lead::default() };
+        self.lead = Lead { term: self.raw.raft.term, orphans, ..Lead::default() };
         self.lead.lease.start(self.raw.raft.term);
+        self.copies = Copies::closed_until(self.copies_until);
+        self.lay_tree(0, BTreeSet::from([self.config.id]));
         self.begin_copies();
         let now = self.now.mono;
         // Whoever was the leader before knew who lives; this one gives everybody a whole lease to be heard.
@@ -105,6 +115,7 @@ impl NodeMachine {
     pub(super) fn stop_leading(&mut self) {
         if self.lead.term != 0 {
             self.lead = Lead::default();
+            self.leave_tree();
             self.shared.write().just_unlinked.clear();
             // Its own vote counts for what it gave out, though it promised nothing to itself.
             self.promised_until = self.promised_until.max(self.copies_until);
@@ -121,7 +132,7 @@ impl NodeMachine {
             self.send_beats();
         }
         self.expire_sessions();
-        self.tick_copies();
+        self.tick_tree();
         self.tick_orphans();
         self.retry_snapshots();
     }
@@ -132,7 +143,59 @@ impl NodeMachine {
         for to in self.config.nodes.clone() {
             if to != self.config.id {
                 self.send(to, ToPeer::Beat { term, sent, commit });
+                if self.tokens.view().number > 0 {
+                    let Place { id, parents } = self.tokens.place().clone();
+                    self.send(to, ToPeer::View { id, parents });
+                }
             }
+        }
+    }
+
+    /// A tree in which nobody but its root has anything.
+    fn lay_tree(&mut self, number: u64, there: BTreeSet<NodeId>) {
+        let me = self.config.id;
+        let id = ViewId { term: self.raw.raft.term, number };
+        let parents = self.config.topology.parents(me, &there);
+        // All that was let in before is in the log.
+        self.tokens = Tokens::root(me, Place { id, parents }, self.raw.raft.raft_log.last_index());
+        self.lead.node_leases.clear();
+        self.hold_anew();
+    }
+
+    /// A node that went silent, or is heard again, is followed by another tree: once what nodes hold in this one is over.
+    fn tick_tree(&mut self) {
+        let (now, me) = (self.now.mono, self.config.id);
+        let is_there = |node: &NodeId| *node == me || self.lead.lease.heard(*node) + SILENT_US > now;
+        let there: BTreeSet<NodeId> = self.config.nodes.iter().copied().filter(is_there).collect();
+        if there != self.lead.there {
+            self.lead.there = there;
+            self.lead.there_since = now;
+        }
+        let over = self.lead.node_leases.values().all(|until| *until <= now);
+        let steady = now >= self.lead.there_since + STEADY_US;
+        if self.lead.settled && self.tree_is_to_change() && steady && over && self.lead.queue.is_empty() {
+            self.lay_tree(self.tokens.view().number + 1, self.lead.there.clone());
+            self.send_beats();
+        }
+    }
+
+    fn tree_is_to_change(&self) -> bool {
+        let in_tree = self.tokens.place().parents.keys().copied().chain([self.config.id]);
+        !in_tree.collect::<BTreeSet<NodeId>>().eq(&self.lead.there)
+    }
+
+    /// A node asks for how long it may rely on what it holds.
+    pub(super) fn renew_node(&mut self, from: NodeId, view: ViewId, sent: u64) {
+        let now = self.now.mono;
+        if !self.is_leader() || view != self.tokens.view() || self.tree_is_to_change() {
+            return;
+        }
+        let until = self.copies_last_until();
+        if until > now {
+            let lease = self.lead.node_leases.entry(from).or_default();
+            *lease = until.max(*lease);
+            self.copies_until = self.copies_until.max(until);
+            self.send(from, ToPeer::NodeLease { view, sent, lasts: until - now });
         }
     }
 
@@ -212,12 +275,26 @@ impl NodeMachine {
         }
         for command in commands {
             self.lead.routes.insert(command.session, from);
-            self.queue_command(command);
+            self.queue_command(command, false);
         }
     }
 
-    /// Puts a command into the queue if it is its turn; what was carried out before is answered at once.
-    pub(super) fn queue_command(&mut self, command: Command) {
+    /// Commands that a node let in under its own tokens: of this tree, or they are nothing.
+    pub(super) fn held_from_peer(&mut self, from: NodeId, view: ViewId, commands: Vec<Command>) {
+        if !self.is_leader() || !self.lead.settled || view != self.tokens.view() {
+            let mut sessions: Vec<SessionId> = commands.iter().map(|c| c.session).collect();
+            sessions.dedup();
+            return self.send(from, ToPeer::Again(sessions));
+        }
+        for command in commands {
+            self.lead.routes.insert(command.session, from);
+            self.queue_command(command, true);
+        }
+    }
+
+    /// Puts a command into the queue if it is its turn; what was carried out before is answered at once. `held`: the node it
+    /// came from let it in.
+    pub(super) fn queue_command(&mut self, command: Command, held: bool) {
         let (id, number) = (command.session, command.number);
         let Some(session) = self.sessions.get(&id) else { return self.session_gone(id) };
         self.lead.heard(id, self.now.mono);
@@ -235,7 +312,12 @@ impl NodeMachine {
         }
         self.lead.queued.insert(id, number);
         let deny = self.denied(&command.op);
-        self.let_in(Item::Command { command, deny });
+        let item = Item::Command { command, deny };
+        if held {
+            self.let_in_elsewhere(item);
+        } else {
+            self.let_in(item);
+        }
     }
 
     /// What the leader refuses: the cluster's own operations from a mount, and growth when a disk is full.
@@ -258,16 +340,27 @@ impl NodeMachine {
             let items = take_batch(&mut self.lead.queue);
             let stamp = self.now.real.max(self.lead.last_stamp.max(self.last_stamp).just_after());
             self.lead.last_stamp = stamp;
-            let Ok(data) = postcard::to_allocvec(&Batch { stamp, items }) else {
+            let batch = Batch { stamp, items };
+            let Ok(data) = postcard::to_allocvec(&batch) else {
                 return self.stop("a batch could not be encoded");
             };
             if self.raw.propose(Vec::new(), data).is_err() {
-                // Not taken: whoever waits for it sends it again.
-                self.lead.queued.clear();
-                self.lead.copies.begin_anew();
-                return self.all_again();
+                return self.not_proposed(batch.items);
             }
         }
+    }
+
+    /// Not taken, nor is what stands behind it: whoever waits for it sends it again.
+    fn not_proposed(&mut self, items: Vec<Item>) {
+        let behind = std::mem::take(&mut self.lead.queue);
+        for item in items.into_iter().chain(behind) {
+            if let Item::Command { command, .. } = item {
+                self.settled(command.session, command.number);
+            }
+        }
+        self.lead.queued.clear();
+        self.drop_all_waiting();
+        self.all_again();
     }
 
     /// Commands wait while the state store is far behind, or this node's own log: the others may be a majority without it,
@@ -280,6 +373,9 @@ impl NodeMachine {
 
     pub(super) fn lead_after_apply(&mut self) {
         self.answer_waiting();
+        if std::mem::take(&mut self.lead.tells_commit) {
+            self.raw.ping();
+        }
     }
 
     /// The reply to a command goes the way the command came.
@@ -288,6 +384,8 @@ impl NodeMachine {
             return;
         }
         if let Some(to) = self.lead.route(session) {
+            // Who holds something goes on when it has heard that this is committed.
+            self.lead.tells_commit |= self.lead.node_leases.get(&to).is_some_and(|until| *until > self.now.mono);
             match self.out.last_mut() {
                 Some(Output::Peer { to: last, message: ToPeer::Replies(replies) }) if *last == to => {
                     replies.push((session, number, reply));

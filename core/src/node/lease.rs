@@ -31,6 +31,11 @@ impl Lease {
         *newest = sent.max(*newest);
     }
 
+    /// When the newest beat was sent that this node promised on.
+    pub(super) fn heard(&self, node: NodeId) -> u64 {
+        self.promised.get(&node).copied().unwrap_or(0)
+    }
+
     /// A new leadership begins; nobody promised anything yet.
     pub(super) fn start(&mut self, term: u64) {
         self.term = term;

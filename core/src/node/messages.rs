@@ -2,8 +2,17 @@
 
 use crate::meta::{Op, Query};
 use crate::session::{Command, Reply};
-use crate::types::{ClusterId, Cred, Errno, Ino, Owner, SessionId, Stamp};
+use super::edges::Parcel;
+use crate::types::{ClusterId, Cred, Errno, Ino, NodeId, Owner, SessionId, Stamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Which tree of nodes something belongs to: the leader's term, and its number among the leader's trees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ViewId {
+    pub term: u64,
+    pub number: u64,
+}
 
 /// Between two nodes. Delivery may lose, repeat and reorder.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +40,33 @@ pub enum ToPeer {
     },
     /// To the leader: commands of the mounts that are connected here.
     Commands(Vec<Command>),
+    /// To the leader: commands of the mounts that are connected here, let in under the tokens that this node holds in this
+    /// view.
+    Held {
+        view: ViewId,
+        commands: Vec<Command>,
+    },
+    /// From the leader, with every heartbeat: the tree, as the next one towards the root of each node in it.
+    View {
+        id: ViewId,
+        parents: BTreeMap<NodeId, NodeId>,
+    },
+    /// Between neighbours in the tree.
+    Tokens {
+        view: ViewId,
+        parcel: Parcel,
+    },
+    /// To the leader: for how long may I rely on what I hold? `sent` is my clock and comes back with the answer.
+    RenewNode {
+        view: ViewId,
+        sent: u64,
+    },
+    /// From the leader: for so many microseconds from when your clock said `sent`.
+    NodeLease {
+        view: ViewId,
+        sent: u64,
+        lasts: u64,
+    },
     /// To the leader: a mount greets and has no session yet.
     OpenSession {
         client: String,

@@ -21,12 +21,14 @@
 //!   and the state store is given none that is not durable in the log.
 //!
 //! One file a concern: `raft_drive` turns Raft's readiness into outputs, `apply` carries out committed entries, `lead` is
-//! what only a leader does, `copies` keeps what mounts cache true, `attach` serves this node's mounts, `orphans` finds out which unlinked files nobody has open,
-//! `join` keeps a node that lost its disk from voting, `lease` and `view` say for themselves.
+//! what only a leader does, `tokens` says which node may change an object (`tree` whose neighbour it is, `edges` that what
+//! neighbours say arrives), `copies` keeps what its mounts cache true, `attach` serves them, `orphans` finds out which
+//! unlinked files nobody has open, `join` keeps a node that lost its disk from voting, `lease` and `view` say for themselves.
 
 mod apply;
 mod attach;
 mod copies;
+mod edges;
 mod io;
 mod join;
 mod lead;
@@ -37,19 +39,25 @@ mod orphans;
 mod placement;
 mod raft_drive;
 mod status;
+mod tokens;
+mod tree;
 mod view;
 
 pub use copies::CopyRow;
+pub use edges::Parcel;
 pub use io::{Changes, Conn, Input, LogWrite, Now, Output};
-pub use messages::{Batch, Item, Space, ToPeer};
+pub use messages::{Batch, Item, Space, ToPeer, ViewId};
 pub use placement::{copies_wanted, place, wants_copy};
 pub use status::{CopiesStatus, PeerStatus, SessionStatus, Status};
+pub use tokens::{PARCEL_MAX, TokenStatus};
+pub use tree::{NoTree, Topology};
 pub use view::{Base, Reader};
 
 use crate::meta::{Key, Op, Store, Value};
 use crate::session::Session;
 use crate::types::{ClusterId, NodeId, Owner, SessionId, Stamp};
 use attach::Attach;
+use copies::Copies;
 use join::{Hello, Join};
 use lead::Lead;
 use log::Log;
@@ -58,6 +66,7 @@ use raft::eraftpb::{ConfState, Entry, HardState, Message};
 use raft_drive::Persisting;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use tokens::Tokens;
 use view::Shared;
 
 /// How often the shell says [`Input::Tick`], in microseconds.
@@ -90,6 +99,8 @@ pub struct Config {
     pub cluster: ClusterId,
     /// Whose the root directory of a cluster is that it forms.
     pub founder: Owner,
+    /// How this node, when it leads, lays the tree of the nodes.
+    pub topology: Topology,
 }
 
 impl Config {
@@ -186,6 +197,9 @@ pub struct NodeMachine {
     deferred: Vec<Entry>,
     join: Join,
     lead: Lead,
+    /// What this node's mounts have copies of, and which of their commands wait.
+    copies: Copies,
+    tokens: Tokens,
     attach: Attach,
     leader: Option<NodeId>,
     /// What each node said of its disk, and when.
@@ -251,6 +265,8 @@ impl NodeMachine {
             snapshot: None,
             deferred: Vec::new(),
             lead: Lead::default(),
+            copies: Copies::default(),
+            tokens: Tokens::default(),
             attach: Attach::new(config.seed),
             leader: None,
             space: BTreeMap::new(),
@@ -276,11 +292,13 @@ impl NodeMachine {
         for input in inputs {
             self.take(input);
         }
+        self.drive_tokens();
         self.let_in_waiting();
         self.propose_queued();
         self.drive_raft();
         self.answer_waiting();
         self.publish_lease();
+        self.settle_tokens();
         self.tell_moved_locks();
         self.store_if_due();
         self.hand_over();
@@ -298,9 +316,23 @@ impl NodeMachine {
         self.now = now;
         self.apply_deferred();
         self.settle_join();
+        self.settle_tokens();
         self.tell_moved_locks();
         self.store_if_due();
         std::mem::take(&mut self.out)
+    }
+
+    /// What was carried out ended uses of tokens; whoever waited for these goes on.
+    fn settle_tokens(&mut self) {
+        self.drive_tokens();
+        self.let_in_waiting();
+        // What is let in may end further uses, never without anything else happening: so this ends.
+        while self.drive_tokens() {
+            self.let_in_waiting();
+        }
+        self.propose_queued();
+        self.drive_raft();
+        self.confirm_tokens();
     }
 
     fn take(&mut self, input: Input) {
@@ -335,6 +367,11 @@ impl NodeMachine {
             ToPeer::Beat { term, sent, commit } => self.beat(from, term, sent, commit),
             ToPeer::Promise { term, sent } => self.lead.lease.promise(term, from, sent),
             ToPeer::Commands(commands) => self.commands_from_peer(from, commands),
+            ToPeer::Held { view, commands } => self.held_from_peer(from, view, commands),
+            ToPeer::View { id, parents } => self.view_came(from, id, parents),
+            ToPeer::Tokens { view, parcel } => self.tokens_came(from, view, parcel),
+            ToPeer::RenewNode { view, sent } => self.renew_node(from, view, sent),
+            ToPeer::NodeLease { view, sent, lasts } => self.node_lease_came(from, view, sent, lasts),
             ToPeer::OpenSession { client, nonce } => self.open_session(client, nonce),
             ToPeer::EndSession(session) => self.end_session(session),
             ToPeer::Propose(op) => self.propose_own(op),
@@ -363,6 +400,8 @@ impl NodeMachine {
         }
         self.tick_join();
         self.tick_lead();
+        self.copies.expire(self.now.mono);
+        self.tick_tokens();
         self.tick_attach();
         self.store_now();
     }

@@ -184,6 +184,7 @@ impl NodeMachine {
 
     pub(super) fn peer_lost(&mut self, peer: NodeId) {
         self.raw.report_unreachable(peer.0);
+        self.lost_edge_says_again(peer);
         if self.leader == Some(peer) {
             self.all_again();
         }
@@ -210,6 +211,9 @@ impl NodeMachine {
         }
         if leader != self.leader {
             self.leader = leader;
+            if !leading {
+                self.leave_tree();
+            }
             if leader.is_some() {
                 self.all_again();
             }

@@ -1,7 +1,7 @@
 //! What a node can say about itself and the cluster: for `baton status`.
 
 use super::messages::Space;
-use super::{NodeMachine, Reader};
+use super::{NodeMachine, Reader, TokenStatus};
 use crate::meta::{Key, Store, Value};
 use crate::types::{ClusterId, NodeId, SessionId, Stamp};
 use std::collections::BTreeMap;
@@ -24,13 +24,14 @@ pub struct Status {
     pub allocated: u64,
     pub orphans: u64,
     pub copies: CopiesStatus,
+    pub tokens: TokenStatus,
     /// Commands that wait to be proposed.
     pub queued: u64,
     /// Commands carried out here since the node started, by kind.
     pub carried_out: BTreeMap<&'static str, u64>,
 }
 
-/// What mounts have copies of. Only the leader knows.
+/// What mounts have copies of; each node knows of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CopiesStatus {
     pub given_out: u64,
@@ -94,7 +95,8 @@ impl NodeMachine {
             inodes: volume.as_ref().map_or(0, |v| v.inodes),
             allocated: volume.as_ref().map_or(0, |v| v.allocated),
             orphans: self.lead.orphans.count() as u64,
-            copies: self.lead.copies.status(),
+            copies: self.copies.status(),
+            tokens: self.tokens.status(),
             queued: self.lead.queue.len() as u64,
             carried_out: self.carried_out.clone(),
         }

@@ -83,7 +83,7 @@ impl Cluster {
     fn start(&mut self, id: NodeId, nodes: u64) {
         let disk = Arc::new(Disk::default());
         let nodes = (1..=nodes).map(NodeId).collect();
-        let config = Config { id, nodes, seed: id.0 * 77 + self.now, cluster: ClusterId(id.0 + 100), founder: FOUNDER };
+        let config = Config { id, nodes, seed: id.0 * 77 + self.now, cluster: ClusterId(id.0 + 100), founder: FOUNDER, topology: Topology::default() };
         let machine = NodeMachine::new(config, empty(&disk), at(self.now)).unwrap();
         self.peers.insert(id, Peer { machine, disk, inbox: Vec::new(), unsynced: Vec::new() });
     }

@@ -55,6 +55,19 @@ pub enum Output<E> {
     Revoke { object: Ino, keep: Option<Mode> },
 }
 
+/// What a vertex knows of an object, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row<E> {
+    pub object: Ino,
+    /// The edge beyond which the token is; `None`: it is here.
+    pub towards: Option<E>,
+    /// What the owner holds.
+    pub held: Option<Mode>,
+    pub copies: Vec<E>,
+    /// Who waits, in this order; `None`: this vertex itself.
+    pub queue: Vec<(Option<E>, Mode)>,
+}
+
 /// What became of a want.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -63,7 +63,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-pub use message::{Grant, Message, Misuse, Mode, Output, Refusal, Say, Wanted};
+pub use message::{Grant, Message, Misuse, Mode, Output, Refusal, Row, Say, Wanted};
 
 use crate::types::Ino;
 use record::{Known, Outbox, Place, Record};
@@ -119,6 +119,11 @@ impl<E: Copy + Ord + Debug> Vertex<E> {
     /// Begins a use, now or later. An operation asks once for an object, in the strongest mode it will need.
     pub fn want(&mut self, object: Ino, mode: Mode) -> Wanted {
         self.with(object, |record, out| record.want(mode, object, out))
+    }
+
+    /// What an object that nobody has touched is true at: nothing older is handed on. For the root, before it grants anything.
+    pub fn begin_at(&mut self, stamp: u64) {
+        self.forgotten.at_least(Known { serial: 0, stamp });
     }
 
     /// Ends one use.
@@ -182,6 +187,25 @@ impl<E: Copy + Ord + Debug> Vertex<E> {
             Place::Here => None,
             Place::Beyond(edge) => Some(edge),
         }
+    }
+
+    /// All that the owner holds.
+    pub fn holds(&self) -> impl Iterator<Item = (Ino, Mode)> {
+        self.records.iter().filter_map(|(object, record)| Some((*object, record.held?)))
+    }
+
+    /// All that there is to say, object by object, from this one on.
+    pub fn rows(&self, from: Ino) -> impl Iterator<Item = Row<E>> {
+        self.records.range(from..).map(|(object, record)| {
+            let edge = |place: Place<E>| if let Place::Beyond(edge) = place { Some(edge) } else { None };
+            Row {
+                object: *object,
+                towards: edge(record.holder),
+                held: record.held,
+                copies: record.copies.iter().copied().collect(),
+                queue: record.queue.iter().map(|waiting| (edge(waiting.who), waiting.mode)).collect(),
+            }
+        })
     }
 
     /// Objects of which there is more to say than that they are untouched.

@@ -33,6 +33,11 @@ impl Name {
         }
     }
 
+    /// The name before all others.
+    pub fn first() -> Name {
+        Name([1].into())
+    }
+
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

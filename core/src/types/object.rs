@@ -12,3 +12,12 @@ pub enum Object {
     /// What a name in a directory stands for, or that there is no such name.
     Entry(Ino, Name),
 }
+
+impl Object {
+    /// The file or directory that it is of.
+    pub fn ino(&self) -> Ino {
+        match self {
+            Object::Whole(ino) | Object::Rights(ino) | Object::Entry(ino, _) => *ino,
+        }
+    }
+}

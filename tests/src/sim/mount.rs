@@ -236,7 +236,8 @@ impl World {
             return;
         }
         let any = self.rng.below(self.nodes.len());
-        let leader = self.leaders().first().copied().filter(|_| !self.rng.one_in(3));
+        let at_leader = !self.plan.spread && !self.rng.one_in(3);
+        let leader = self.leaders().first().copied().filter(|_| at_leader);
         let node = leader.unwrap_or(any);
         let answers = self.nodes[node].machine.is_some()
             && self.nodes[node].frozen_until <= self.now

@@ -8,7 +8,7 @@ use super::planted::Planted;
 use super::world::{Event, Life, World};
 use baton_core::meta::{Query, Step, Stop, Txn};
 use baton_core::node::Conn;
-use baton_core::node::{Changes, Config, Input, NodeMachine, Now, Output, Space, TICK_US, ToPeer};
+use baton_core::node::{Changes, Config, Input, NodeMachine, Now, Output, Space, TICK_US, ToPeer, Topology};
 use baton_core::session::{Reply, ToMount, ToNode};
 use baton_core::types::{ClusterId, Cred, NodeId, Owner, SliceId, Stamp};
 
@@ -63,6 +63,7 @@ impl World {
             seed: self.nodes[node].seed ^ self.nodes[node].life.wrapping_mul(0x9E37_79B9),
             cluster: ClusterId(self.plan.seed.wrapping_mul(8) + node as u64 + 1),
             founder: Owner::ROOT,
+            topology: self.topology(),
         };
         let sim = &mut self.nodes[node];
         sim.life += 1;
@@ -83,6 +84,23 @@ impl World {
         self.tell_room(node);
         self.after(0, Event::NodeTick(node, life));
         self.after(1_000_000, Event::Checkpoint(node, life));
+    }
+
+    /// All below the leader, in regions, or along edges that were drawn: each node behind one before it.
+    fn topology(&self) -> Topology {
+        let draw = |salt: u64, n: u64| super::rng::mix(self.plan.seed.wrapping_mul(37).wrapping_add(salt)) % n;
+        let nodes = 1..=self.plan.nodes as u64;
+        match draw(0, 3) {
+            0 => Topology::default(),
+            1 => {
+                let regions = nodes.map(|node| (NodeId(node), format!("region {}", draw(node, 2)))).collect();
+                Topology { regions, ..Topology::default() }
+            }
+            _ => {
+                let edges = nodes.skip(1).map(|node| (NodeId(1 + draw(node, node - 1)), NodeId(node))).collect();
+                Topology { edges, ..Topology::default() }
+            }
+        }
     }
 
     pub(super) fn tell_room(&mut self, node: usize) {
@@ -211,6 +229,11 @@ impl World {
     }
 
     fn send_peer(&mut self, from: usize, to: NodeId, message: ToPeer) {
+        match &message {
+            ToPeer::Held { .. } => self.stats.count("command let in by a node"),
+            ToPeer::Tokens { parcel, .. } if parcel.number > 0 => self.stats.count("tokens on their way"),
+            _ => {}
+        }
         let Some(to) = self.node_at(to) else { return };
         let erased = (self.nodes[from].erased, self.nodes[to].erased);
         for delay in self.net.deliveries(&mut self.rng, Place::Node(from), Place::Node(to)).into_iter().flatten() {

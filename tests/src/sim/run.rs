@@ -24,6 +24,8 @@ pub struct Plan {
     pub faults_us: u64,
     pub fault_every_us: u64,
     pub think_us: u64,
+    /// Mounts hang on any node, not rather on the leader.
+    pub spread: bool,
     pub planted: Option<Planted>,
     pub trace: bool,
 }
@@ -40,6 +42,7 @@ impl Plan {
             faults_us: if small { 30_000_000 } else { 120_000_000 },
             fault_every_us: [500_000, 1_500_000, 4_000_000][draw(4, 3) as usize],
             think_us: [5_000, 30_000, 100_000][draw(5, 3) as usize],
+            spread: draw(6, 2) == 0,
             planted: None,
             trace: false,
         }

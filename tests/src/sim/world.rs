@@ -282,6 +282,13 @@ fn weigh(message: &ToPeer) -> u64 {
         ToPeer::Beat { term, sent, commit } => (3, term ^ sent << 8 ^ commit << 32),
         ToPeer::Promise { term, sent } => (4, term ^ sent << 8),
         ToPeer::Commands(commands) => (5, commands.iter().map(|c| c.number ^ c.session.0 << 32).sum::<u64>()),
+        ToPeer::Held { view, commands } => {
+            (16, view.number ^ commands.iter().map(|c| c.number ^ c.session.0 << 32).sum::<u64>())
+        }
+        ToPeer::View { id, parents } => (17, id.number ^ id.term << 8 ^ (parents.len() as u64) << 40),
+        ToPeer::Tokens { view, parcel } => (18, view.number ^ parcel.number << 8 ^ parcel.heard << 32),
+        ToPeer::RenewNode { sent, .. } => (19, *sent),
+        ToPeer::NodeLease { sent, lasts, .. } => (20, sent ^ lasts << 32),
         ToPeer::OpenSession { nonce, .. } => (6, nonce >> 8),
         ToPeer::EndSession(session) => (7, session.0),
         ToPeer::Propose(_) => (8, 0),
@@ -293,7 +300,7 @@ fn weigh(message: &ToPeer) -> u64 {
         ToPeer::WhoHolds { round, inos } => (14, round ^ (inos.len() as u64) << 40),
         ToPeer::Holds { round, session, .. } => (15, round ^ session.0 << 40),
     };
-    what.wrapping_mul(16).wrapping_add(kind)
+    what.wrapping_mul(32).wrapping_add(kind)
 }
 
 fn weigh_to_node(message: &ToNode) -> u64 {

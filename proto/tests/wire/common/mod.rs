@@ -7,8 +7,9 @@ pub(crate) use ops::{cred, op, own_op, query};
 pub(crate) use raft::raft_message;
 
 use baton_core::meta::{Answer, DirEntry, Entry, Fact, Key, Layout, Piece, PieceSource, Record, StatFs, Value};
-use baton_core::node::{Space, ToPeer};
+use baton_core::node::{Parcel, Space, ToPeer, ViewId};
 use baton_core::session::{Command, Reply, ToMount, ToNode};
+use baton_core::token::{self, Grant, Mode, Say};
 use baton_core::types::*;
 use baton_proto::{GetSlice, PeerFrame, PeerHello, PeerRefusal, PutSlice, Refusal, SliceFailure, SliceProblem};
 use bytes::Bytes;
@@ -30,6 +31,24 @@ pub(crate) fn node() -> impl Strategy<Value = NodeId> {
 
 pub(crate) fn session() -> impl Strategy<Value = SessionId> {
     id().prop_map(SessionId)
+}
+
+fn view() -> impl Strategy<Value = ViewId> {
+    any::<[u64; 2]>().prop_map(|[term, number]| ViewId { term, number })
+}
+
+fn token() -> impl Strategy<Value = token::Message> {
+    let grant = any::<[u64; 2]>().prop_map(|[serial, stamp]| Grant { serial, stamp });
+    let say = prop_oneof![
+        Just(Say::Want(Mode::Shared)),
+        Just(Say::Want(Mode::Exclusive)),
+        grant.clone().prop_map(Say::Copy),
+        grant.prop_map(Say::Token),
+        Just(Say::Recall),
+        any::<u64>().prop_map(|serial| Say::Recalled { serial }),
+        any::<u64>().prop_map(|serial| Say::Dropped { serial }),
+    ];
+    (ino(), say).prop_map(|(object, say)| token::Message { object, say })
 }
 
 pub(crate) fn nodes(least: usize) -> impl Strategy<Value = Vec<NodeId>> {
@@ -236,6 +255,14 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
         1 => any::<([bool; 3], [u64; 2])>().prop_map(|([fresh, member, reply], [last, life])| ToPeer::Hello { fresh, member, reply, last, life }),
         1 => any::<[u64; 2]>().prop_map(|[term, sent]| ToPeer::Promise { term, sent }),
         3 => vec(command(), 0..5).prop_map(ToPeer::Commands),
+        2 => (view(), vec(command(), 0..5)).prop_map(|(view, commands)| ToPeer::Held { view, commands }),
+        1 => (view(), prop::collection::btree_map(node(), node(), 0..5))
+            .prop_map(|(id, parents)| ToPeer::View { id, parents }),
+        3 => (view(), any::<[u64; 2]>(), vec(token(), 0..5)).prop_map(|(view, [number, heard], messages)| {
+            ToPeer::Tokens { view, parcel: Parcel { number, heard, messages } }
+        }),
+        1 => (view(), any::<u64>()).prop_map(|(view, sent)| ToPeer::RenewNode { view, sent }),
+        1 => (view(), any::<[u64; 2]>()).prop_map(|(view, [sent, lasts])| ToPeer::NodeLease { view, sent, lasts }),
         1 => (client(), any::<u64>()).prop_map(|(client, nonce)| ToPeer::OpenSession { client, nonce }),
         1 => session().prop_map(ToPeer::EndSession),
         1 => (any::<u64>(), cred(), query()).prop_map(|(id, cred, query)| ToPeer::Ask { id, cred, query }),

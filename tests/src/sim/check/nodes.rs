@@ -19,6 +19,10 @@ pub(in super::super) fn nodes(world: &World) -> Result<(), Unsettled> {
         let Some(machine) = &sim.machine else { return Err(Unsettled::NotYet(format!("node {} is down", at + 1))) };
         statuses.push(machine.status());
     }
+    if let Some(status) = statuses.iter().find(|s| s.tokens.refused > 0) {
+        let (node, tokens) = (status.node, &status.tokens);
+        return Err(Unsettled::Wrong(format!("node {node} was told of tokens what cannot be: {tokens:?}")));
+    }
     let applied: Vec<u64> = statuses.iter().map(|s| s.applied).collect();
     if applied.iter().any(|a| *a != applied[0]) {
         return Err(Unsettled::NotYet(format!("the nodes have applied {applied:?}")));
