@@ -7,7 +7,7 @@ use crate::session::{read_client, read_commands, read_question, wire_commands, w
 use crate::v1::to_peer::propose::Is as Housekeeping;
 use crate::v1::{self, to_peer};
 use baton_core::meta::Op;
-use baton_core::node::{PARCEL_MAX, Parcel, Space, ToPeer, ViewId};
+use baton_core::node::{PARCEL_MAX, Parcel, Seat, Space, ToPeer, ViewId};
 use baton_core::token::{self, Grant, Mode, Say};
 use baton_core::types::{ClusterId, NodeId, SessionId};
 use std::collections::BTreeMap;
@@ -140,19 +140,20 @@ impl From<ToPeer> for v1::ToPeer {
             ToPeer::Hello { fresh, member, reply, last, life } => {
                 Is::Joining(to_peer::Joining { fresh, member, reply, last, life })
             }
-            ToPeer::Beat { term, sent, commit } => Is::Beat(to_peer::Clock { term, sent, commit }),
-            ToPeer::Promise { term, sent } => Is::Promise(to_peer::Clock { term, sent, commit: 0 }),
+            ToPeer::Beat { term, sent, commit } => Is::Beat(to_peer::Clock { term, sent, commit, life: 0 }),
+            ToPeer::Promise { term, sent, life } => Is::Promise(to_peer::Clock { term, sent, commit: 0, life }),
             ToPeer::Propose(op) => Is::Propose(to_peer::Propose { is: wire_housekeeping(op) }),
             ToPeer::Commands(commands) => Is::Commands(wire_commands(commands)),
             ToPeer::Held { view, commands } => {
                 Is::Held(to_peer::Held { view: view.into_wire(), commands: Some(wire_commands(commands)) })
             }
-            ToPeer::View { id, parents } => {
-                let one = |(node, parent): (NodeId, NodeId)| to_peer::Parent {
+            ToPeer::View { id, seats } => {
+                let one = |(node, Seat { parent, life }): (NodeId, Seat)| to_peer::Seat {
                     node: node.into_wire(),
                     parent: parent.into_wire(),
+                    life,
                 };
-                Is::Tree(to_peer::Tree { view: id.into_wire(), parents: parents.into_iter().map(one).collect() })
+                Is::Tree(to_peer::Tree { view: id.into_wire(), seats: seats.into_iter().map(one).collect() })
             }
             ToPeer::Tokens { view, parcel: Parcel { number, heard, messages } } => Is::Tokens(to_peer::Parcel {
                 view: view.into_wire(),
@@ -205,17 +206,20 @@ impl TryFrom<v1::ToPeer> for ToPeer {
                 Housekeeping::Merge(merge) => Op::Merge(need(Some(merge), "propose")?),
             }),
             Is::Beat(clock) => ToPeer::Beat { term: clock.term, sent: clock.sent, commit: clock.commit },
-            Is::Promise(clock) => ToPeer::Promise { term: clock.term, sent: clock.sent },
+            Is::Promise(clock) => ToPeer::Promise { term: clock.term, sent: clock.sent, life: clock.life },
             Is::Commands(commands) => ToPeer::Commands(read_commands(commands)?),
             Is::Held(held) => ToPeer::Held {
                 view: need(held.view, "held.view")?,
                 commands: read_commands(held.commands.ok_or(Why::Missing.at("held.commands"))?)?,
             },
             Is::Tree(tree) => {
-                at_most(tree.parents.len(), TREE_MAX, "tree.parents")?;
-                let one = |p: to_peer::Parent| Ok((need(p.node, "tree.node")?, need(p.parent, "tree.parent")?));
-                let parents = tree.parents.into_iter().map(one).collect::<Result<BTreeMap<_, _>, BadMessage>>()?;
-                ToPeer::View { id: need(tree.view, "tree.view")?, parents }
+                at_most(tree.seats.len(), TREE_MAX, "tree.seats")?;
+                let one = |s: to_peer::Seat| {
+                    let seat = Seat { parent: need(s.parent, "tree.parent")?, life: s.life };
+                    Ok((need(s.node, "tree.node")?, seat))
+                };
+                let seats = tree.seats.into_iter().map(one).collect::<Result<BTreeMap<_, _>, BadMessage>>()?;
+                ToPeer::View { id: need(tree.view, "tree.view")?, seats }
             }
             Is::Tokens(to_peer::Parcel { view, number, heard, messages }) => {
                 at_most(messages.len(), PARCEL_MAX, "tokens.messages")?;

@@ -2,8 +2,8 @@
 
 use super::copies::Copies;
 use super::io::Output;
-use super::lease::Lease;
-use super::messages::{Batch, Item, Space, ToPeer, ViewId};
+use super::lease::{Lease, Promised};
+use super::messages::{Batch, Item, Seat, Space, ToPeer, ViewId};
 use super::orphans::Orphans;
 use super::tokens::{Place, Tokens};
 use super::{NodeMachine, Queue, WAITING_CHANGES_MAX};
@@ -43,8 +43,9 @@ pub(super) struct Lead {
     pub(super) orphans: Orphans,
     /// Until when nodes rely on what they hold in the tree.
     node_leases: BTreeMap<NodeId, u64>,
-    /// The nodes that ought to be in the tree, and since when; with another tree than this no lease is renewed.
-    there: BTreeSet<NodeId>,
+    /// The other nodes that ought to be in the tree, in which of their lives, and since when; with another tree than this no
+    /// lease is renewed.
+    there: BTreeMap<NodeId, u64>,
     there_since: u64,
     /// The other nodes are to hear at once what is committed.
     tells_commit: bool,
@@ -99,7 +100,7 @@ impl NodeMachine {
         self.lead = Lead { term: self.raw.raft.term, orphans, ..Lead::default() };
         self.lead.lease.start(self.raw.raft.term);
         self.copies = Copies::closed_until(self.copies_until);
-        self.lay_tree(0, BTreeSet::from([self.config.id]));
+        self.lay_tree(0);
         self.begin_copies();
         let now = self.now.mono;
         // Whoever was the leader before knew who lives; this one gives everybody a whole lease to be heard.
@@ -144,29 +145,32 @@ impl NodeMachine {
             if to != self.config.id {
                 self.send(to, ToPeer::Beat { term, sent, commit });
                 if self.tokens.view().number > 0 {
-                    let Place { id, parents } = self.tokens.place().clone();
-                    self.send(to, ToPeer::View { id, parents });
+                    let Place { id, seats } = self.tokens.place().clone();
+                    self.send(to, ToPeer::View { id, seats });
                 }
             }
         }
     }
 
     /// A tree in which nobody but its root has anything.
-    fn lay_tree(&mut self, number: u64, there: BTreeSet<NodeId>) {
+    fn lay_tree(&mut self, number: u64) {
         let me = self.config.id;
         let id = ViewId { term: self.raw.raft.term, number };
-        let parents = self.config.topology.parents(me, &there);
+        let there = &self.lead.there;
+        let parents = self.config.topology.parents(me, &there.keys().copied().chain([me]).collect());
+        let seat = |(node, parent)| (node, Seat { parent, life: there.get(&node).copied().unwrap_or(0) });
+        let seats = parents.into_iter().map(seat).collect();
         // All that was let in before is in the log.
-        self.tokens = Tokens::root(me, Place { id, parents }, self.raw.raft.raft_log.last_index());
+        self.tokens = Tokens::root(me, Place { id, seats }, self.raw.raft.raft_log.last_index());
         self.lead.node_leases.clear();
         self.hold_anew();
     }
 
     /// A node that went silent, or is heard again, is followed by another tree: once what nodes hold in this one is over.
     fn tick_tree(&mut self) {
-        let (now, me) = (self.now.mono, self.config.id);
-        let is_there = |node: &NodeId| *node == me || self.lead.lease.heard(*node) + SILENT_US > now;
-        let there: BTreeSet<NodeId> = self.config.nodes.iter().copied().filter(is_there).collect();
+        let now = self.now.mono;
+        let is_there = |(_, promised): &(NodeId, Promised)| promised.sent + SILENT_US > now;
+        let there = self.lead.lease.promised().filter(is_there).map(|(node, promised)| (node, promised.life)).collect();
         if there != self.lead.there {
             self.lead.there = there;
             self.lead.there_since = now;
@@ -174,14 +178,14 @@ impl NodeMachine {
         let over = self.lead.node_leases.values().all(|until| *until <= now);
         let steady = now >= self.lead.there_since + STEADY_US;
         if self.lead.settled && self.tree_is_to_change() && steady && over && self.lead.queue.is_empty() {
-            self.lay_tree(self.tokens.view().number + 1, self.lead.there.clone());
+            self.lay_tree(self.tokens.view().number + 1);
             self.send_beats();
         }
     }
 
     fn tree_is_to_change(&self) -> bool {
-        let in_tree = self.tokens.place().parents.keys().copied().chain([self.config.id]);
-        !in_tree.collect::<BTreeSet<NodeId>>().eq(&self.lead.there)
+        let seats = self.tokens.place().seats.iter();
+        seats.map(|(node, seat)| (*node, seat.life)).ne(self.lead.there.iter().map(|(node, life)| (*node, *life)))
     }
 
     /// A node asks for how long it may rely on what it holds.

@@ -15,25 +15,34 @@ pub(super) const PROMISE_US: u64 = 900_000;
 /// How long the leader relies on a promise, from when it sent the beat.
 pub(super) const LEASE_US: u64 = 600_000;
 
+/// When the newest beat was sent that a node promised on, and which life of its it was.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Promised {
+    pub(super) sent: u64,
+    pub(super) life: u64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Lease {
     term: u64,
-    /// By voter, the newest beat of this term that it promised on.
-    promised: BTreeMap<NodeId, u64>,
+    /// By node; of voters only they count for the lease.
+    promised: BTreeMap<NodeId, Promised>,
 }
 
 impl Lease {
-    pub(super) fn promise(&mut self, term: u64, from: NodeId, sent: u64) {
+    pub(super) fn promise(&mut self, term: u64, from: NodeId, promised: Promised) {
         if term != self.term {
             return;
         }
         let newest = self.promised.entry(from).or_default();
-        *newest = sent.max(*newest);
+        if promised.sent >= newest.sent {
+            *newest = promised;
+        }
     }
 
-    /// When the newest beat was sent that this node promised on.
-    pub(super) fn heard(&self, node: NodeId) -> u64 {
-        self.promised.get(&node).copied().unwrap_or(0)
+    /// Who promised, and on what.
+    pub(super) fn promised(&self) -> impl Iterator<Item = (NodeId, Promised)> {
+        self.promised.iter().map(|(node, promised)| (*node, *promised))
     }
 
     /// A new leadership begins; nobody promised anything yet.
@@ -45,7 +54,7 @@ impl Lease {
     /// Until when a majority of the voters (`me` among them) elects nobody else.
     pub(super) fn until(&self, me: NodeId, voters: &[NodeId], now: u64) -> u64 {
         let mut sent: Vec<u64> =
-            voters.iter().map(|v| if *v == me { now } else { self.promised.get(v).copied().unwrap_or(0) }).collect();
+            voters.iter().map(|v| if *v == me { now } else { self.promised.get(v).map_or(0, |p| p.sent) }).collect();
         sent.sort_unstable_by(|a, b| b.cmp(a));
         match sent.get(voters.len() / 2) {
             Some(0) | None => 0,
@@ -62,15 +71,16 @@ mod tests {
     fn a_majority_makes_the_lease() {
         let [a, b, c] = [NodeId(1), NodeId(2), NodeId(3)];
         let voters = [a, b, c];
+        let at = |sent| Promised { sent, life: 1 };
         let mut lease = Lease::default();
         lease.start(5);
         assert_eq!(lease.until(a, &voters, 1000), 0);
-        lease.promise(4, b, 900);
+        lease.promise(4, b, at(900));
         assert_eq!(lease.until(a, &voters, 1000), 0, "a promise of another term counts nothing");
-        lease.promise(5, b, 700);
+        lease.promise(5, b, at(700));
         assert_eq!(lease.until(a, &voters, 1000), 700 + LEASE_US);
-        lease.promise(5, c, 800);
-        lease.promise(5, c, 600);
+        lease.promise(5, c, at(800));
+        lease.promise(5, c, at(600));
         assert_eq!(lease.until(a, &voters, 1000), 800 + LEASE_US);
         assert_eq!(lease.until(a, &[a], 1000), 1000 + LEASE_US);
     }

@@ -14,6 +14,15 @@ pub struct ViewId {
     pub number: u64,
 }
 
+/// A node's place in a tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// The next one towards the root.
+    pub parent: NodeId,
+    /// It is for this life of the node's: a later one knows nothing of what the node held.
+    pub life: u64,
+}
+
 /// Between two nodes. Delivery may lose, repeat and reorder.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToPeer {
@@ -37,6 +46,8 @@ pub enum ToPeer {
     Promise {
         term: u64,
         sent: u64,
+        /// Which of my lives this is.
+        life: u64,
     },
     /// To the leader: commands of the mounts that are connected here.
     Commands(Vec<Command>),
@@ -46,10 +57,10 @@ pub enum ToPeer {
         view: ViewId,
         commands: Vec<Command>,
     },
-    /// From the leader, with every heartbeat: the tree, as the next one towards the root of each node in it.
+    /// From the leader, with every heartbeat: the tree, as the seat of each node in it but the root.
     View {
         id: ViewId,
-        parents: BTreeMap<NodeId, NodeId>,
+        seats: BTreeMap<NodeId, Seat>,
     },
     /// Between neighbours in the tree.
     Tokens {

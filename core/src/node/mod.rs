@@ -46,7 +46,7 @@ mod view;
 pub use copies::CopyRow;
 pub use edges::Parcel;
 pub use io::{Changes, Conn, Input, LogWrite, Now, Output};
-pub use messages::{Batch, Item, Space, ToPeer, ViewId};
+pub use messages::{Batch, Item, Seat, Space, ToPeer, ViewId};
 pub use placement::{copies_wanted, place, wants_copy};
 pub use status::{CopiesStatus, PeerStatus, SessionStatus, Status};
 pub use tokens::{PARCEL_MAX, TokenStatus};
@@ -60,6 +60,7 @@ use attach::Attach;
 use copies::Copies;
 use join::{Hello, Join};
 use lead::Lead;
+use lease::Promised;
 use log::Log;
 use raft::RawNode;
 use raft::eraftpb::{ConfState, Entry, HardState, Message};
@@ -365,10 +366,10 @@ impl NodeMachine {
                 self.hello(from, &Hello { fresh, member, reply, last, life });
             }
             ToPeer::Beat { term, sent, commit } => self.beat(from, term, sent, commit),
-            ToPeer::Promise { term, sent } => self.lead.lease.promise(term, from, sent),
+            ToPeer::Promise { term, sent, life } => self.lead.lease.promise(term, from, Promised { sent, life }),
             ToPeer::Commands(commands) => self.commands_from_peer(from, commands),
             ToPeer::Held { view, commands } => self.held_from_peer(from, view, commands),
-            ToPeer::View { id, parents } => self.view_came(from, id, parents),
+            ToPeer::View { id, seats } => self.view_came(from, id, seats),
             ToPeer::Tokens { view, parcel } => self.tokens_came(from, view, parcel),
             ToPeer::RenewNode { view, sent } => self.renew_node(from, view, sent),
             ToPeer::NodeLease { view, sent, lasts } => self.node_lease_came(from, view, sent, lasts),

@@ -197,7 +197,7 @@ impl NodeMachine {
         }
         self.promised_until = self.promised_until.max(self.now.mono + lease::PROMISE_US);
         self.raw.raft.election_elapsed = 0;
-        self.send(from, ToPeer::Promise { term, sent });
+        self.send(from, ToPeer::Promise { term, sent, life: self.config.seed });
         self.heard_commit(commit);
     }
 

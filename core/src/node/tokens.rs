@@ -21,7 +21,7 @@
 //! a command of a session travels, those behind it travel too.
 //!
 //! **Views.** The tree and everything in it belong to one view: a term and a number. The leader makes a new one when a node
-//! went or came ([`super::lead`]): it lets nobody's lease be renewed, waits until all are over, then begins with an empty tree.
+//! went or came or was started anew ([`super::lead`]): it lets nobody's lease be renewed, waits until all are over, then begins with an empty tree.
 //! Nothing is to be recovered: all that was held and given is over by then, like at the end of a term. Messages and commands of
 //! another view are dropped. What was let in under the old view is in the log before the new one begins.
 //!
@@ -37,7 +37,7 @@
 
 use super::NodeMachine;
 use super::edges::Edge;
-use super::messages::{ToPeer, ViewId};
+use super::messages::{Seat, ToPeer, ViewId};
 use crate::token::{Mode, Output, Row, Vertex, Wanted};
 use crate::types::{Ino, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,8 +62,8 @@ const QUIET_DOUBLINGS: u32 = 5;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) id: ViewId,
-    /// Of every node in the view but the root the next one towards it.
-    pub(super) parents: BTreeMap<NodeId, NodeId>,
+    /// Every node in the view but the root.
+    pub(super) seats: BTreeMap<NodeId, Seat>,
 }
 
 /// When an object that had to be given up may be wanted again, and how often that happened of late.
@@ -122,17 +122,17 @@ pub struct TokenStatus {
 impl Default for Tokens {
     /// Out of every tree.
     fn default() -> Tokens {
-        Tokens::new(NodeId(0), Place { id: ViewId { term: 0, number: 0 }, parents: BTreeMap::new() }, None)
+        Tokens::new(NodeId(0), Place { id: ViewId { term: 0, number: 0 }, seats: BTreeMap::new() }, 0, None)
     }
 }
 
 impl Tokens {
     /// A node's place in a view; `root` is who leads it.
-    pub(super) fn new(me: NodeId, place: Place, root: Option<NodeId>) -> Tokens {
-        let parent = place.parents.get(&me).copied();
+    pub(super) fn new(me: NodeId, place: Place, life: u64, root: Option<NodeId>) -> Tokens {
+        let parent = place.seats.get(&me).filter(|seat| seat.life == life).map(|seat| seat.parent);
         let member = parent.is_some() || root == Some(me);
         let mut vertex = Vertex::new(parent);
-        let below = place.parents.iter().filter(|(_, parent)| **parent == me).map(|(node, _)| *node);
+        let below = place.seats.iter().filter(|(_, seat)| member && seat.parent == me).map(|(node, _)| *node);
         let neighbours: Vec<NodeId> = below.chain(parent).collect();
         for node in &neighbours {
             vertex.edge_added(*node);
@@ -161,7 +161,7 @@ impl Tokens {
 
     /// The root of a tree, whose untouched objects are as they are at this index.
     pub(super) fn root(me: NodeId, place: Place, at: u64) -> Tokens {
-        let mut tokens = Tokens::new(me, place, Some(me));
+        let mut tokens = Tokens::new(me, place, 0, Some(me));
         tokens.vertex.begin_at(at);
         tokens
     }
@@ -296,7 +296,7 @@ impl Tokens {
     pub(super) fn status(&self) -> TokenStatus {
         TokenStatus {
             view: (self.place.id.term, self.place.id.number),
-            parents: self.place.parents.clone(),
+            parents: self.place.seats.iter().map(|(node, seat)| (*node, seat.parent)).collect(),
             held: self.vertex.holds().count() as u64,
             known: self.vertex.records() as u64,
             came: self.came,
@@ -400,12 +400,12 @@ impl NodeMachine {
     }
 
     /// The leader said what the tree is.
-    pub(super) fn view_came(&mut self, from: NodeId, id: ViewId, parents: BTreeMap<NodeId, NodeId>) {
+    pub(super) fn view_came(&mut self, from: NodeId, id: ViewId, seats: BTreeMap<NodeId, Seat>) {
         let newer = id > self.tokens.place.id;
         if !newer || self.is_leader() || self.leader != Some(from) || id.term != self.raw.raft.term {
             return;
         }
-        self.tokens = Tokens::new(self.config.id, Place { id, parents }, None);
+        self.tokens = Tokens::new(self.config.id, Place { id, seats }, self.config.seed, None);
         self.begin_in_tree();
     }
 

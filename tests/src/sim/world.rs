@@ -280,12 +280,12 @@ fn weigh(message: &ToPeer) -> u64 {
             (2, u64::from(*fresh) + 2 * u64::from(*member) + 4 * u64::from(*reply) + 8 * last)
         }
         ToPeer::Beat { term, sent, commit } => (3, term ^ sent << 8 ^ commit << 32),
-        ToPeer::Promise { term, sent } => (4, term ^ sent << 8),
+        ToPeer::Promise { term, sent, .. } => (4, term ^ sent << 8),
         ToPeer::Commands(commands) => (5, commands.iter().map(|c| c.number ^ c.session.0 << 32).sum::<u64>()),
         ToPeer::Held { view, commands } => {
             (16, view.number ^ commands.iter().map(|c| c.number ^ c.session.0 << 32).sum::<u64>())
         }
-        ToPeer::View { id, parents } => (17, id.number ^ id.term << 8 ^ (parents.len() as u64) << 40),
+        ToPeer::View { id, seats } => (17, id.number ^ id.term << 8 ^ (seats.len() as u64) << 40),
         ToPeer::Tokens { view, parcel } => (18, view.number ^ parcel.number << 8 ^ parcel.heard << 32),
         ToPeer::RenewNode { sent, .. } => (19, *sent),
         ToPeer::NodeLease { sent, lasts, .. } => (20, sent ^ lasts << 32),

@@ -7,7 +7,7 @@ pub(crate) use ops::{cred, op, own_op, query};
 pub(crate) use raft::raft_message;
 
 use baton_core::meta::{Answer, DirEntry, Entry, Fact, Key, Layout, Piece, PieceSource, Record, StatFs, Value};
-use baton_core::node::{Parcel, Space, ToPeer, ViewId};
+use baton_core::node::{Parcel, Seat, Space, ToPeer, ViewId};
 use baton_core::session::{Command, Reply, ToMount, ToNode};
 use baton_core::token::{self, Grant, Mode, Say};
 use baton_core::types::*;
@@ -35,6 +35,10 @@ pub(crate) fn session() -> impl Strategy<Value = SessionId> {
 
 fn view() -> impl Strategy<Value = ViewId> {
     any::<[u64; 2]>().prop_map(|[term, number]| ViewId { term, number })
+}
+
+fn seat() -> impl Strategy<Value = Seat> {
+    (node(), any::<u64>()).prop_map(|(parent, life)| Seat { parent, life })
 }
 
 fn token() -> impl Strategy<Value = token::Message> {
@@ -253,11 +257,11 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
         6 => raft_message().prop_map(|message| ToPeer::Raft(Box::new(message))),
         1 => any::<[u64; 3]>().prop_map(|[term, sent, commit]| ToPeer::Beat { term, sent, commit }),
         1 => any::<([bool; 3], [u64; 2])>().prop_map(|([fresh, member, reply], [last, life])| ToPeer::Hello { fresh, member, reply, last, life }),
-        1 => any::<[u64; 2]>().prop_map(|[term, sent]| ToPeer::Promise { term, sent }),
+        1 => any::<[u64; 3]>().prop_map(|[term, sent, life]| ToPeer::Promise { term, sent, life }),
         3 => vec(command(), 0..5).prop_map(ToPeer::Commands),
         2 => (view(), vec(command(), 0..5)).prop_map(|(view, commands)| ToPeer::Held { view, commands }),
-        1 => (view(), prop::collection::btree_map(node(), node(), 0..5))
-            .prop_map(|(id, parents)| ToPeer::View { id, parents }),
+        1 => (view(), prop::collection::btree_map(node(), seat(), 0..5))
+            .prop_map(|(id, seats)| ToPeer::View { id, seats }),
         3 => (view(), any::<[u64; 2]>(), vec(token(), 0..5)).prop_map(|(view, [number, heard], messages)| {
             ToPeer::Tokens { view, parcel: Parcel { number, heard, messages } }
         }),
