@@ -113,6 +113,10 @@ impl NodeMachine {
             self.attach.by_session.remove(&session);
             self.attach.travelling.remove(&session);
             self.attach.again.remove(&session);
+            // What waits at the leader was counted; here it was not.
+            if !self.is_leader() {
+                self.nothing_waits_of(session);
+            }
         }
         self.attach.conns.remove(&conn);
         self.attach.asked.retain(|_, (to, _)| *to != conn);
@@ -254,19 +258,20 @@ impl NodeMachine {
     /// may be there already.
     fn pass_on(&mut self, command: Command, again: bool) {
         // Without a leader it is dropped: every mount is told to send again when there is one.
-        let Some(leader) = self.leader else { return };
+        if self.leader.is_none() {
+            return;
+        }
         let (session, number) = (command.session, command.number);
-        if self.copies.is_let_in(session, number) {
-            return self.send_held(command);
-        }
-        if self.copies.is_waiting(session) || !(again || self.travels(&command)) {
-            return self.let_in(Item::Command { command, deny: None });
-        }
-        let travelling = self.attach.travelling.entry(session).or_default();
-        *travelling = number.max(*travelling);
-        match self.out.last_mut() {
-            Some(Output::Peer { to, message: ToPeer::Commands(commands) }) if *to == leader => commands.push(command),
-            _ => self.send(leader, ToPeer::Commands(vec![command])),
+        if self.is_carried_out(&command) {
+            self.send_as_it_came(command);
+        } else if self.copies.is_let_in(session, number) {
+            self.send_held(command);
+        } else if self.copies.is_waiting(session) || !(again || self.travels(&command)) {
+            self.let_in(Item::Command { command, deny: None });
+        } else {
+            let travelling = self.attach.travelling.entry(session).or_default();
+            *travelling = number.max(*travelling);
+            self.send_as_it_came(command);
         }
     }
 

@@ -43,6 +43,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// For so long after a recall an object is not given out again.
 const PEACE_US: u64 = 1_000_000;
+/// A command that was let in and not carried out for so long is sent to the leader again.
+const HELD_AGAIN_US: u64 = 500_000;
 /// Copies given out at most: some hundred megabytes of memory.
 const COPIES_MAX: usize = 1_000_000;
 
@@ -128,6 +130,9 @@ impl Waiting {
 struct LetIn {
     objects: Vec<Object>,
     tokens: Vec<Ino>,
+    /// At a node that does not lead: the command itself, and when it was sent to the leader last. Its mount may go elsewhere
+    /// and send it by another way, and there it would wait for what is held here for it.
+    sent: Option<(Command, u64)>,
 }
 
 impl Copies {
@@ -400,15 +405,40 @@ impl NodeMachine {
         }
     }
 
+    /// Whether it came by another way too, and that was faster; or it has no session any more.
+    pub(super) fn is_carried_out(&self, command: &Command) -> bool {
+        self.sessions.get(&command.session).is_none_or(|session| command.number <= session.last)
+    }
+
     /// The command is let in: here it is proposed, or sent to the leader.
     fn propose_soon(&mut self, waiting: Waiting) {
+        if let Item::Command { command, .. } = &waiting.item
+            && !self.is_leader()
+            && self.is_carried_out(command)
+        {
+            let command = command.clone();
+            self.drop_waiting(waiting);
+            return self.send_as_it_came(command);
+        }
         let Waiting { item, objects, tokens, .. } = waiting;
         if let (Item::Command { command, .. }, Some(objects)) = (&item, objects) {
-            self.copies.under_way.insert((command.session, command.number), LetIn { objects, tokens });
+            let sent = (!self.is_leader()).then(|| (command.clone(), self.now.mono));
+            self.copies.under_way.insert((command.session, command.number), LetIn { objects, tokens, sent });
         }
         match item {
             Item::Command { command, .. } if !self.is_leader() => self.send_held(command),
             item => self.lead.queue.push_back(item),
+        }
+    }
+
+    /// The leader lets it in, or answers it.
+    pub(super) fn send_as_it_came(&mut self, command: Command) {
+        let Some(leader) = self.leader else { return };
+        match self.out.last_mut() {
+            Some(super::Output::Peer { to, message: ToPeer::Commands(commands) }) if *to == leader => {
+                commands.push(command);
+            }
+            _ => self.send(leader, ToPeer::Commands(vec![command])),
         }
     }
 
@@ -426,7 +456,7 @@ impl NodeMachine {
     /// Whether a command can be carried out now; if not, whatever is in its way was told to go.
     fn may_change(&mut self, waiting: &mut Waiting) -> bool {
         let Item::Command { command, deny: None } = &waiting.item else { return true };
-        if waiting.held_elsewhere {
+        if waiting.held_elsewhere || self.is_carried_out(command) {
             return true;
         }
         let (now, by) = (self.now.mono, self.conn_of(command.session));
@@ -520,7 +550,7 @@ impl NodeMachine {
 
     /// The command was carried out, or never will be.
     pub(super) fn settled(&mut self, session: SessionId, number: u64) {
-        if let Some(LetIn { objects, tokens }) = self.copies.under_way.remove(&(session, number)) {
+        if let Some(LetIn { objects, tokens, .. }) = self.copies.under_way.remove(&(session, number)) {
             self.copies.end(&objects);
             for ino in tokens {
                 self.end_use(ino);
@@ -528,24 +558,64 @@ impl NodeMachine {
         }
     }
 
-    /// Nothing of what waits here will be let in.
-    fn drop_waiting(&mut self, waiting: Waiting) {
-        self.copies.end(&waiting.objects.unwrap_or_default());
-        if waiting.wants
-            && let Some(ino) = waiting.tokens.get(waiting.has)
+    /// It will not be let in here.
+    fn drop_waiting(&mut self, mut waiting: Waiting) {
+        self.wants_nothing(&mut waiting);
+    }
+
+    fn wants_nothing(&mut self, waiting: &mut Waiting) {
+        self.copies.end(&waiting.objects.take().unwrap_or_default());
+        let tokens = std::mem::take(&mut waiting.tokens);
+        if std::mem::take(&mut waiting.wants)
+            && let Some(ino) = tokens.get(waiting.has)
         {
             self.tokens.withdraw(*ino);
         }
-        for ino in waiting.tokens.into_iter().take(waiting.has) {
+        for ino in tokens.into_iter().take(std::mem::take(&mut waiting.has)) {
             self.end_use(ino);
+        }
+    }
+
+    /// At the leader: another node let in what waits here, and holds what it needs. Whether it waits here.
+    pub(super) fn was_let_in_elsewhere(&mut self, session: SessionId, number: u64) -> bool {
+        let Some(mut list) = self.copies.waiting.remove(&session) else { return false };
+        let found = list.iter_mut().find(|waiting| waiting.number() == number);
+        let waits = found.is_some();
+        if let Some(waiting) = found {
+            self.wants_nothing(waiting);
+            (waiting.held_elsewhere, waiting.sure) = (true, true);
+        }
+        self.copies.waiting.insert(session, list);
+        waits
+    }
+
+    /// What was let in here and not carried out for a while is sent again.
+    pub(super) fn send_held_again(&mut self) {
+        let now = self.now.mono;
+        let mut again = Vec::new();
+        for let_in in self.copies.under_way.values_mut() {
+            if let Some((command, at)) = &mut let_in.sent
+                && now >= *at + HELD_AGAIN_US
+            {
+                *at = now;
+                again.push(command.clone());
+            }
+        }
+        for command in again {
+            self.send_held(command);
+        }
+    }
+
+    /// The session's mount sends again what waits here, perhaps somewhere else.
+    pub(super) fn nothing_waits_of(&mut self, session: SessionId) {
+        for waiting in self.copies.waiting.remove(&session).into_iter().flatten() {
+            self.drop_waiting(waiting);
         }
     }
 
     /// Nothing more of this session will be carried out.
     pub(super) fn nothing_more_of(&mut self, session: SessionId) {
-        for waiting in self.copies.waiting.remove(&session).into_iter().flatten() {
-            self.drop_waiting(waiting);
-        }
+        self.nothing_waits_of(session);
         self.settle_all(|id, _| id == session);
     }
 

@@ -307,6 +307,10 @@ impl NodeMachine {
             return self.again(&[id]);
         }
         if number < next {
+            if held && self.was_let_in_elsewhere(id, number) {
+                return;
+            }
+            let Some(session) = self.sessions.get(&id) else { return };
             // In the log already, or carried out: the reply comes, or is here.
             if let Turn::Again(reply) = session.turn(number) {
                 let reply = reply.clone();

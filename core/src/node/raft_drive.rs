@@ -211,9 +211,6 @@ impl NodeMachine {
         }
         if leader != self.leader {
             self.leader = leader;
-            if !leading {
-                self.leave_tree();
-            }
             if leader.is_some() {
                 self.all_again();
             }

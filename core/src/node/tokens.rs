@@ -418,6 +418,8 @@ impl NodeMachine {
         self.all_again();
     }
 
+    /// The root's part is over with its leadership. Others stay in a tree until they hear of the next one: that of the leader
+    /// they cannot hear at the moment may be theirs still.
     pub(super) fn leave_tree(&mut self) {
         if self.tokens.member {
             self.tokens = Tokens::default();
@@ -464,6 +466,7 @@ impl NodeMachine {
             tokens.asked_at = now;
             self.send(leader, ToPeer::RenewNode { view, sent: now });
         }
+        self.send_held_again();
         if now >= self.tokens.swept + SWEEP_US {
             self.tokens.swept = now;
             self.let_go_of_idle();

@@ -526,7 +526,16 @@ impl World {
                 }
             }
             let ready = mount.machine.as_ref().is_some_and(|m| m.is_ready());
-            text += &format!("(mount {at}: stream {:?}, ready {ready}) ", mount.conn);
+            let node = mount.conn.and_then(|conn| self.conns.get(&conn)).map(|conn| conn.node + 1);
+            text += &format!("(mount {at}: at node {node:?}, ready {ready}) ");
+        }
+        for (at, machine) in self.nodes.iter().enumerate().filter_map(|(at, node)| Some((at, node.machine.as_ref()?))) {
+            for row in machine.copies(None, 50).into_iter().filter(|row| row.waits.is_some() || row.asked_back.is_some()) {
+                text += &format!("\n  node {}: {:?} of {} {:?}", at + 1, row.object, row.client, row.waits);
+            }
+            for row in machine.tokens(Ino(0), 1000).into_iter().filter(|row| !row.queue.is_empty()) {
+                text += &format!("\n  node {}: {row:?}", at + 1);
+            }
         }
         text
     }
