@@ -28,6 +28,6 @@ pub mod storage;
 pub use clock::Clock;
 pub use config::NodeConfig;
 pub use daemon::{Links, Node, NodeError, start, start_on};
-pub use handle::{MountConn, NodeHandle};
+pub use handle::{MountConn, NodeHandle, NotBroken};
 pub use peers::local::LocalNet;
 pub use slices::Slices;

@@ -91,6 +91,7 @@ impl From<Answer> for v1::Answer {
             Answer::XattrNames(names) => Is::XattrNames(names),
             Answer::StatFs(stat) => Is::StatFs(stat.into()),
             Answer::Queued => Is::Queued(v1::Unit {}),
+            Answer::Broken(locks) => Is::Broken(v1::LocksBroken { locks: locks.into_wire() }),
             Answer::LockedBy(lock) => Is::LockedBy(v1::LockedBy { lock: lock.into_wire() }),
         };
         Self { is: Some(is) }
@@ -127,6 +128,7 @@ impl TryFrom<v1::Answer> for Answer {
             }
             Is::StatFs(stat) => Answer::StatFs(need(Some(stat), "stat_fs")?),
             Is::Queued(_) => Answer::Queued,
+            Is::Broken(broken) => Answer::Broken(need(broken.locks, "broken.locks")?),
             Is::LockedBy(locked) => Answer::LockedBy(need(locked.lock, "locked_by.lock")?),
         })
     }

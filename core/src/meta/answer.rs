@@ -34,6 +34,8 @@ pub enum Answer {
     Queued,
     /// The lock that is in the way.
     LockedBy(Option<FileLock>),
+    /// The locks that were broken.
+    Broken(Vec<FileLock>),
 }
 
 /// An entry of a listing; `.` and `..` are the reader's own business.

@@ -160,6 +160,8 @@ impl<'k> Flow<'k> {
     pub(super) fn turn(&mut self, ino: Ino, by: LockOwner, ticket: u64) -> Step<bool> {
         match self.next(|| Want::Turn { ino, by, ticket })? {
             Got::Interrupted => Ok(false),
+            // It was broken while it was waited for.
+            Got::Reply(Reply::Failed(errno)) => Err(Halt::Errno(*errno)),
             _ => Ok(true),
         }
     }

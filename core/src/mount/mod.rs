@@ -119,6 +119,10 @@ pub enum Output {
         /// Objects on which the mount's programs held locks, which are gone.
         unlocked: Vec<Ino>,
     },
+    /// An operator took away the locks on an object, which programs have open: said once, for the log.
+    LocksBroken {
+        ino: Ino,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -343,6 +347,9 @@ impl MountMachine {
 
     /// Sets out to get what a call needs.
     fn fetch(&mut self, id: CallId) {
+        if self.is_in_vain(id) {
+            return self.stop_relying(id);
+        }
         let Some(running) = self.running.get_mut(&id) else { return };
         let Some(want) = &running.want else { return };
         match want {

@@ -170,6 +170,7 @@ impl NodeMachine {
         self.attach.by_session.insert(session, conn);
         self.lead.heard(session, self.now.mono);
         self.tell(conn, ToMount::Welcome { session, last, node: self.config.id });
+        self.tell_of_all_broken(session);
     }
 
     /// The leader had committed this much: claims made before can be judged once it is applied here.
@@ -211,6 +212,9 @@ impl NodeMachine {
             self.attach.by_session.keys().filter(|id| !self.sessions.contains_key(id)).copied().collect();
         for session in ended {
             self.session_gone(session);
+        }
+        for session in self.attached_sessions() {
+            self.tell_of_all_broken(session);
         }
         self.all_again();
     }

@@ -21,11 +21,12 @@
 //!   and the state store is given none that is not durable in the log.
 //!
 //! One file a concern: `raft_drive` turns Raft's readiness into outputs, `apply` carries out committed entries, `lead` is
-//! what only a leader does, `copies` keeps what mounts cache true, `attach` serves this node's mounts, `orphans` finds out which unlinked files nobody has open,
+//! what only a leader does, `copies` keeps what mounts cache true, `attach` serves this node's mounts, `breaks` takes locks away by force, `orphans` finds out which unlinked files nobody has open,
 //! `join` keeps a node that lost its disk from voting, `lease` and `view` say for themselves.
 
 mod apply;
 mod attach;
+mod breaks;
 mod copies;
 mod io;
 mod join;
@@ -320,6 +321,7 @@ impl NodeMachine {
                 self.publish_space();
             }
             Input::Propose(op) => self.propose_own(op),
+            Input::BreakLocks(order) => self.break_locks(order),
         }
     }
 

@@ -321,6 +321,7 @@ fn weigh_to_mount(message: &ToMount) -> u64 {
         ToMount::WhoHolds { round, .. } => 6 + (round << 4),
         ToMount::LocksMoved { ino } => 7 + (ino.0 << 4),
         ToMount::Lease { sent, lasts } => 8 + ((sent ^ lasts << 20) << 4),
+        ToMount::LocksBroken { ino } => 10 + (ino.0 << 4),
         ToMount::Recall(objects) => 9 + ((objects.len() as u64) << 4),
     }
 }

@@ -25,6 +25,7 @@ impl Step for Lock {
         }
         txn.inode(self.ino)?;
         let by = owner(txn, self.owner)?;
+        locks::must_not_be_broken(txn, self.ino)?;
         let mut locks = locks::load(txn, self.ino)?;
         let lock = FileLock { by, pid: self.pid, start: self.start, end: self.end, exclusive: self.exclusive };
         let waits = locks.must_wait(&lock, locks.waiting.len());
@@ -75,7 +76,7 @@ impl Step for Unlock {
     }
 }
 
-/// Does not wait any longer: `Queued` if it still did, `Done` if the lock had been taken before.
+/// Does not wait any longer: `Queued` if it still did, `Done` if the lock had been taken before, EIO if it was broken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelLock {
     pub ino: Ino,
@@ -86,6 +87,8 @@ pub struct CancelLock {
 impl Step for CancelLock {
     fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, _cred: &Cred) -> Run<Answer> {
         let by = owner(txn, self.owner)?;
+        // It is in no queue any more, and was not given either.
+        locks::must_not_be_broken(txn, self.ino)?;
         let mut locks = locks::load(txn, self.ino)?;
         if !locks.withdraw(by, self.ticket) {
             return Ok(Answer::Done);
@@ -115,7 +118,7 @@ impl Step for GetLock {
     }
 }
 
-/// Whether a lock is still waited for: `Queued` or `Done`.
+/// Whether a lock is still waited for: `Queued` or `Done`; EIO if it was broken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AwaitsLock {
     pub ino: Ino,
@@ -125,6 +128,9 @@ pub struct AwaitsLock {
 
 impl Step for AwaitsLock {
     fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, _cred: &Cred) -> Run<Answer> {
+        if locks::is_broken(txn, self.by.session, self.ino)? {
+            return Err(Errno::EIO.into());
+        }
         let waits = locks::load(txn, self.ino)?.awaits(self.by, self.ticket);
         Ok(if waits { Answer::Queued } else { Answer::Done })
     }

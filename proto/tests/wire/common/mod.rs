@@ -134,6 +134,7 @@ pub(crate) fn answer() -> impl Strategy<Value = Answer> {
             free
         })),
         Just(Answer::Queued),
+        vec(ops::file_lock(), 0..4).prop_map(Answer::Broken),
         option::of(ops::file_lock()).prop_map(Answer::LockedBy),
     ]
 }
@@ -224,6 +225,7 @@ pub(crate) fn to_mount() -> impl Strategy<Value = ToMount> {
         Just(ToMount::Again),
         (any::<u64>(), inos()).prop_map(|(round, inos)| ToMount::WhoHolds { round, inos }),
         ino().prop_map(|ino| ToMount::LocksMoved { ino }),
+        ino().prop_map(|ino| ToMount::LocksBroken { ino }),
     ]
 }
 
