@@ -97,6 +97,8 @@ pub(super) struct World {
     pub(super) history: History,
     pub(super) plan: Plan,
     pub(super) stats: Stats,
+    /// Orders to break locks, each with whether it was seen to be carried out.
+    pub(super) orders: Vec<bool>,
     /// Everything is healed, and processes finish what they do and begin nothing new.
     pub(super) calm: bool,
     /// What is wrong, as soon as something is.
@@ -121,6 +123,7 @@ impl World {
             history: History::default(),
             plan,
             stats: Stats::default(),
+            orders: Vec::new(),
             calm: false,
             failure: None,
         };
