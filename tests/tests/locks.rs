@@ -120,6 +120,24 @@ fn who_holds_and_who_waits_is_shown_in_order() {
 }
 
 #[test]
+fn who_waits_long_for_a_lock_says_in_the_log_who_has_it() {
+    let cluster = Cluster::start();
+    let (a, mut b) = two(&cluster);
+    sh(a.dir(), "touch f");
+    let mut holder = holder(&a.path("f"));
+    let mut command = Command::new("flock");
+    command.arg(b.path("f")).args(["echo", "mine"]);
+    let mut waiter = Process::start("waiter", command);
+    let told = || b.process().said().contains("waiting for a lock that process ").then_some(());
+    eventually("the log of the mount that waits", Duration::from_secs(20), told);
+    let said = b.process().said();
+    let line = said.lines().find(|line| line.contains("waiting for a lock")).unwrap();
+    assert!(line.contains(&format!("{} has held for ", a.dir().display())), "{line}");
+    holder.kill();
+    waiter.wait_for_line("mine", Duration::from_secs(10));
+}
+
+#[test]
 fn who_waits_for_a_lock_can_be_stopped() {
     let cluster = Cluster::start();
     let (a, b) = two(&cluster);

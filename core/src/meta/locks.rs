@@ -65,6 +65,16 @@ pub struct WaitingLock {
     pub ticket: u64,
 }
 
+/// What keeps a lock that is waited for from who waits for it, for people: one of perhaps several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InTheWay {
+    pub lock: FileLock,
+    /// The mount whose session it is.
+    pub client: String,
+    /// It is not held either, but came first.
+    pub waits: bool,
+}
+
 /// All locks of one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileLocks {
@@ -172,8 +182,16 @@ impl FileLocks {
         self.waiting.len() < before
     }
 
-    pub fn awaits(&self, by: LockOwner, ticket: u64) -> bool {
-        self.waiting.iter().any(|w| w.lock.by == by && w.ticket == ticket)
+    /// The place in the queue.
+    pub(super) fn place(&self, by: LockOwner, ticket: u64) -> Option<usize> {
+        self.waiting.iter().position(|w| w.lock.by == by && w.ticket == ticket)
+    }
+
+    /// The first that keeps the one who waits at this place from its lock, and whether that one waits itself.
+    pub(super) fn in_the_way(&self, at: usize) -> Option<(&FileLock, bool)> {
+        let lock = &self.waiting.get(at)?.lock;
+        let held = self.held_against(lock).map(|held| (held, false));
+        held.or_else(|| self.ahead_of(lock, at).next().map(|waits| (waits, true)))
     }
 
     /// Ends all that these sessions hold and wait for, and answers what they held.

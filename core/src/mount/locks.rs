@@ -11,6 +11,7 @@
 use super::flow::{Got, Running, Want};
 use super::{Asked, Call, CallId, Done, Handle, MountMachine, Opened, Output};
 use crate::meta::Query;
+use crate::meta::locks::InTheWay;
 use crate::meta::ops::{AwaitsLock, ForgetBroken};
 use crate::session::ToNode;
 use crate::types::{Cred, Errno, Ino};
@@ -207,6 +208,15 @@ impl MountMachine {
                 self.out.push(Output::Tell(ToNode::Ask { id: ask, cred: Cred::ROOT, query, keep: false }));
             }
         }
+    }
+
+    /// The turn of a call had not come, and this is why.
+    pub(super) fn still_behind(&mut self, id: CallId, what: InTheWay) {
+        let Some(running) = self.running.get_mut(&id) else { return };
+        if running.in_the_way.as_ref().is_none_or(|(before, _)| *before != what) {
+            running.in_the_way = Some((what, self.now));
+        }
+        self.not_yet(id);
     }
 
     /// The turn of a call had not come.

@@ -293,6 +293,7 @@ impl MountMachine {
         const RESTARTS_MAX: u32 = 1_000;
         let Some(running) = self.running.get_mut(&id) else { return };
         running.known.clear();
+        running.in_the_way = None;
         running.restarts += 1;
         if running.restarts > RESTARTS_MAX {
             return self.finish(id, Err(Errno::EIO));
@@ -433,6 +434,9 @@ impl MountMachine {
             Reply::NeedGroups if running.cred.groups.is_none() => self.out.push(Output::Groups { call: id }),
             // Asked too early.
             Reply::Done(Answer::Queued) if matches!(running.want, Some(Want::Turn { .. })) => self.not_yet(id),
+            Reply::Done(Answer::Behind(what)) if matches!(running.want, Some(Want::Turn { .. })) => {
+                self.still_behind(id, what);
+            }
             reply => {
                 running.known.push(Got::Reply(reply));
                 self.run(id);

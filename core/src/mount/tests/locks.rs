@@ -1,6 +1,7 @@
 //! What could keep a lock for ever, or let somebody write who lost it.
 
 use super::*;
+use crate::meta::locks::{FileLock, InTheWay, LockOwner};
 use crate::meta::ops::ForgetBroken;
 
 impl Script {
@@ -182,4 +183,38 @@ fn of_a_write_under_way_the_state_decides_what_was_sent_and_the_rest_is_not_sent
     assert_eq!(s.outcomes(), [(long, Err(Errno::EIO))], "its bytes were on their way to a slice");
     s.says(ToMount::Replies(vec![(1, Reply::Failed(Errno::EIO))]));
     assert_eq!(s.outcomes(), [(short, Err(Errno::EIO))]);
+}
+
+#[test]
+fn who_waits_long_for_a_lock_says_who_has_it() {
+    let mut s = Script::connected();
+    s.call(lock(1, true));
+    s.says(ToMount::Replies(vec![(1, Reply::Done(Answer::Queued))]));
+    s.out.clear();
+    let by = LockOwner { session: SessionId(8), owner: 3 };
+    let held = FileLock { by, pid: 77, start: 0, end: 9, exclusive: true };
+    let slow = |s: &mut Script| {
+        let slow = |o| if let Output::Slow(slow) = o { Some(slow.waits_for) } else { None };
+        let out = std::mem::take(&mut s.out);
+        s.out = out.clone();
+        out.into_iter().find_map(slow)
+    };
+    let mut said = Vec::new();
+    for (seconds, waits) in [(1, true), (1, false), (29, false), (1, false)] {
+        s.wait(seconds * 1_000_000);
+        said.extend(slow(&mut s));
+        let asked = |m| if let ToNode::Ask { id, .. } = m { Some(id) } else { None };
+        let Some(id) = s.told().into_iter().find_map(asked) else { continue };
+        let client = "other:/mnt".into();
+        let behind = Answer::Behind(InTheWay { lock: held, client, waits });
+        s.says(ToMount::Answer { id, reply: Reply::Done(behind), facts: Vec::new() });
+    }
+    let expected = [
+        "a lock that process 77 on other:/mnt waits for too, and came first",
+        "a lock that process 77 on other:/mnt has held for 30 s at least",
+    ];
+    assert_eq!(said, expected);
+    s.give(Input::Unlinked);
+    s.wait(30_000_000);
+    assert_eq!(slow(&mut s).as_deref(), Some("a node that can be reached"), "what it knew of the lock is old");
 }

@@ -6,6 +6,7 @@ mod raft;
 pub(crate) use ops::{cred, op, own_op, query};
 pub(crate) use raft::raft_message;
 
+use baton_core::meta::locks::InTheWay;
 use baton_core::meta::{Answer, DirEntry, Entry, Fact, Key, Layout, Piece, PieceSource, Record, StatFs, Value};
 use baton_core::node::{Space, ToPeer};
 use baton_core::session::{Command, Reply, ToMount, ToNode};
@@ -134,6 +135,11 @@ pub(crate) fn answer() -> impl Strategy<Value = Answer> {
             free
         })),
         Just(Answer::Queued),
+        (ops::file_lock(), client(), any::<bool>()).prop_map(|(lock, client, waits)| Answer::Behind(InTheWay {
+            lock,
+            client,
+            waits
+        })),
         vec(ops::file_lock(), 0..4).prop_map(Answer::Broken),
         option::of(ops::file_lock()).prop_map(Answer::LockedBy),
     ]
