@@ -24,6 +24,7 @@ mod runner;
 mod service;
 mod slices;
 pub mod storage;
+mod waits;
 
 pub use clock::Clock;
 pub use config::NodeConfig;

@@ -7,6 +7,7 @@ use crate::peers::Peers;
 use crate::peers::grpc::Identity;
 use crate::slices::Slices;
 use crate::storage::{DataFolder, FolderError, StorageError};
+use crate::waits::Watch;
 use baton_core::node::{Conn, Input, NodeMachine, Output, Space, TICK_US, ToPeer};
 use baton_core::session::Reply;
 use baton_core::types::NodeId;
@@ -18,7 +19,7 @@ use tokio::time::MissedTickBehavior;
 
 /// Events taken before the machine steps: what comes together is decided, logged and sent together.
 const EVENTS_AT_ONCE: usize = 1024;
-const SPACE_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a node stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -58,14 +59,18 @@ impl Runner {
     pub(crate) async fn run(mut self) -> Result<(), Stopped> {
         let mut ticks = tokio::time::interval(Duration::from_micros(TICK_US));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut spaces = tokio::time::interval(SPACE_EVERY);
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        let mut watch = Watch::default();
         let mut batch = Vec::with_capacity(EVENTS_AT_ONCE);
         let outcome = loop {
             let mut inputs = Vec::new();
             tokio::select! {
                 taken = self.events.recv_many(&mut batch, EVENTS_AT_ONCE) => if taken == 0 { break Ok(()) },
                 _ = ticks.tick() => inputs.push(Input::Tick),
-                _ = spaces.tick() => inputs.extend(self.space()),
+                _ = looks.tick() => {
+                    inputs.extend(self.space());
+                    watch.look(&self.machine, self.clock.mono());
+                }
             }
             if self.sort(&mut batch, &mut inputs) {
                 let asked = self.asked_to_stop.load(std::sync::atomic::Ordering::SeqCst);
