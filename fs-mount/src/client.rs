@@ -300,6 +300,13 @@ impl Client {
                     tracing::warn!(what, inode, seconds, "waiting for {waits_for}");
                 }
             }
+            Output::LocksBroken { ino } => {
+                tracing::error!(
+                    inode = ino.0,
+                    "an operator broke the locks that this mount's programs held on this inode: writing to it fails with \
+                     EIO until all of them have closed it"
+                );
+            }
             Output::Fenced { .. } if self.leaving.load(Ordering::SeqCst) => {}
             Output::Fenced { lost, unlocked } => {
                 tracing::error!(

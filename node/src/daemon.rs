@@ -324,6 +324,7 @@ fn assemble(
         peers,
         slices,
         conns: BTreeMap::new(),
+        breaking: BTreeMap::new(),
         clock,
         folder,
         identity: identity.clone(),

@@ -2,12 +2,17 @@
 
 use crate::Clock;
 use crate::slices::Slices;
-use baton_core::meta::Query;
+use baton_core::meta::locks::FileLock;
+use baton_core::meta::ops::BreakLocks;
+use baton_core::meta::{Answer, Query};
 use baton_core::node::{Conn, CopyRow, Input, Reader, Status};
 use baton_core::session::{Reply, ToMount, ToNode};
-use baton_core::types::{Cred, Ino, NodeId};
+use baton_core::types::{Cred, Errno, Ino, NodeId, SessionId};
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// Where a mount's messages go; called on the node's thread, so it must not block.
@@ -19,8 +24,29 @@ pub(crate) enum Event {
     Attach { conn: Conn, sink: Sink },
     Status(oneshot::Sender<Status>),
     Copies { of: Option<Ino>, max: usize, tell: oneshot::Sender<Vec<CopyRow>> },
+    BreakLocks { order: BreakLocks, tell: oneshot::Sender<Result<Reply, NotBroken>> },
     Stop,
 }
+
+/// Why nobody can say what came of an order to break locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotBroken {
+    #[error("this node does not lead, and only the leader breaks locks")]
+    NotLeading,
+    #[error("this node lost the lead before it was done; `baton lock ls` shows whether the locks are still held")]
+    LostLead,
+    #[error("it was not done within 10 s and may still happen; `baton lock ls` shows whether the locks are still held")]
+    TooLong,
+    #[error("there is no object with this inode number")]
+    NoSuchObject,
+    #[error("it was refused: {0}")]
+    Refused(Errno),
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+/// A leader that cannot commit steps down long before.
+const BREAK_WITHIN: Duration = Duration::from_secs(10);
 
 pub(crate) type Events = mpsc::UnboundedSender<Event>;
 
@@ -56,6 +82,20 @@ impl NodeHandle {
         let (tell, told) = oneshot::channel();
         self.tell(Event::Copies { of, max, tell });
         told.await.ok()
+    }
+
+    /// Takes the locks on an object away from all who hold them, or from one session: once it is committed, what they were.
+    pub async fn break_locks(&self, ino: Ino, session: Option<SessionId>) -> Result<Vec<FileLock>, NotBroken> {
+        let request = RandomState::new().build_hasher().finish();
+        let (tell, told) = oneshot::channel();
+        self.tell(Event::BreakLocks { order: BreakLocks { ino, session, request }, tell });
+        let reply = tokio::time::timeout(BREAK_WITHIN, told).await;
+        match reply.map_err(|_| NotBroken::TooLong)?.map_err(|_| NotBroken::Stopped)?? {
+            Reply::Done(Answer::Broken(locks)) => Ok(locks),
+            Reply::Failed(Errno::ESTALE) => Err(NotBroken::NoSuchObject),
+            Reply::Failed(errno) => Err(NotBroken::Refused(errno)),
+            Reply::Done(_) | Reply::NeedGroups => Err(NotBroken::Refused(Errno::EIO)),
+        }
     }
 
     pub fn reader(&self) -> &Reader {

@@ -24,10 +24,11 @@ mod runner;
 mod service;
 mod slices;
 pub mod storage;
+mod waits;
 
 pub use clock::Clock;
 pub use config::NodeConfig;
 pub use daemon::{Links, Node, NodeError, start, start_on};
-pub use handle::{MountConn, NodeHandle};
+pub use handle::{MountConn, NodeHandle, NotBroken};
 pub use peers::local::LocalNet;
 pub use slices::Slices;

@@ -2,22 +2,24 @@
 
 use crate::Clock;
 use crate::disk::Disk;
-use crate::handle::{Event, Sink};
+use crate::handle::{Event, NotBroken, Sink};
 use crate::peers::Peers;
 use crate::peers::grpc::Identity;
 use crate::slices::Slices;
 use crate::storage::{DataFolder, FolderError, StorageError};
+use crate::waits::Watch;
 use baton_core::node::{Conn, Input, NodeMachine, Output, Space, TICK_US, ToPeer};
+use baton_core::session::Reply;
 use baton_core::types::NodeId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 /// Events taken before the machine steps: what comes together is decided, logged and sent together.
 const EVENTS_AT_ONCE: usize = 1024;
-const SPACE_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a node stopped by itself.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +46,8 @@ pub(crate) struct Runner {
     pub(crate) sends_at_once: bool,
     pub(crate) slices: Arc<Slices>,
     pub(crate) conns: BTreeMap<Conn, Sink>,
+    /// Orders to break locks that were proposed, and who waits for what comes of them.
+    pub(crate) breaking: BTreeMap<u64, oneshot::Sender<Result<Reply, NotBroken>>>,
     pub(crate) clock: Clock,
     pub(crate) folder: DataFolder,
     pub(crate) identity: Identity,
@@ -55,14 +59,18 @@ impl Runner {
     pub(crate) async fn run(mut self) -> Result<(), Stopped> {
         let mut ticks = tokio::time::interval(Duration::from_micros(TICK_US));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut spaces = tokio::time::interval(SPACE_EVERY);
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        let mut watch = Watch::default();
         let mut batch = Vec::with_capacity(EVENTS_AT_ONCE);
         let outcome = loop {
             let mut inputs = Vec::new();
             tokio::select! {
                 taken = self.events.recv_many(&mut batch, EVENTS_AT_ONCE) => if taken == 0 { break Ok(()) },
                 _ = ticks.tick() => inputs.push(Input::Tick),
-                _ = spaces.tick() => inputs.extend(self.space()),
+                _ = looks.tick() => {
+                    inputs.extend(self.space());
+                    watch.look(&self.machine, self.clock.mono());
+                }
             }
             if self.sort(&mut batch, &mut inputs) {
                 let asked = self.asked_to_stop.load(std::sync::atomic::Ordering::SeqCst);
@@ -93,6 +101,14 @@ impl Runner {
                 }
                 Event::Copies { of, max, tell } => {
                     let _gone = tell.send(self.machine.copies(of, max));
+                }
+                Event::BreakLocks { order, tell } => {
+                    if self.machine.leads() {
+                        self.breaking.insert(order.request, tell);
+                        inputs.push(Input::BreakLocks(order));
+                    } else {
+                        let _gone = tell.send(Err(NotBroken::NotLeading));
+                    }
                 }
                 Event::Stop => stop = true,
             }
@@ -129,6 +145,12 @@ impl Runner {
             };
             for output in outputs {
                 self.carry_out(output, &mut inputs)?;
+            }
+            if !self.machine.leads() {
+                // What was proposed may have been lost; if it was not, this node may hear of it late, or never.
+                for (_, tell) in std::mem::take(&mut self.breaking) {
+                    let _gone = tell.send(Err(NotBroken::LostLead));
+                }
             }
         }
     }
@@ -169,6 +191,11 @@ impl Runner {
             Output::DropSlices(ids) => {
                 let store = self.slices.store.clone();
                 self.slices.bulk.spawn_blocking(move || ids.into_iter().for_each(|id| store.delete(id)));
+            }
+            Output::Broke { request, reply } => {
+                if let Some(tell) = self.breaking.remove(&request) {
+                    let _gone = tell.send(Ok(reply));
+                }
             }
             Output::Stop(why) => {
                 self.folder.ask_for_rebuild()?;

@@ -3,9 +3,11 @@
 use crate::bad::{BadMessage, Why};
 use crate::field::{Field, Message, at_least, at_most, messages, need};
 use crate::ops::is_target;
+use crate::session::read_client;
 use crate::types::few_nodes;
 use crate::v1::{self, answer::Is, piece::Source};
 use baton_core::limits::{LAYOUT_EXTENTS_MAX, LISTING_MAX, SLICE_MAX, XATTR_LIST_MAX, XATTR_VALUE_MAX};
+use baton_core::meta::locks::InTheWay;
 use baton_core::meta::{Answer, DirEntry, Layout, Piece, PieceSource, StatFs};
 use baton_core::session::Reply;
 use baton_core::types::Cookie;
@@ -90,7 +92,11 @@ impl From<Answer> for v1::Answer {
             Answer::Xattr(value) => Is::Xattr(value),
             Answer::XattrNames(names) => Is::XattrNames(names),
             Answer::StatFs(stat) => Is::StatFs(stat.into()),
-            Answer::Queued => Is::Queued(v1::Unit {}),
+            Answer::Queued => Is::Queued(v1::Queued::default()),
+            Answer::Behind(InTheWay { lock, client, waits }) => {
+                Is::Queued(v1::Queued { behind: lock.into_wire(), client, waits })
+            }
+            Answer::Broken(locks) => Is::Broken(v1::LocksBroken { locks: locks.into_wire() }),
             Answer::LockedBy(lock) => Is::LockedBy(v1::LockedBy { lock: lock.into_wire() }),
         };
         Self { is: Some(is) }
@@ -126,7 +132,12 @@ impl TryFrom<v1::Answer> for Answer {
                 Answer::XattrNames(names)
             }
             Is::StatFs(stat) => Answer::StatFs(need(Some(stat), "stat_fs")?),
-            Is::Queued(_) => Answer::Queued,
+            Is::Queued(v1::Queued { behind: None, .. }) => Answer::Queued,
+            Is::Queued(v1::Queued { behind, client, waits }) => {
+                let (lock, client) = (need(behind, "queued.behind")?, read_client(client)?);
+                Answer::Behind(InTheWay { lock, client, waits })
+            }
+            Is::Broken(broken) => Answer::Broken(need(broken.locks, "broken.locks")?),
             Is::LockedBy(locked) => Answer::LockedBy(need(locked.lock, "locked_by.lock")?),
         })
     }

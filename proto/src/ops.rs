@@ -12,7 +12,7 @@ use baton_core::meta::{Op, Query};
 choices! {
     Op = WireOp {
         SetAttr, Create, Mknod, Mkdir, Symlink, Link, Unlink, Rmdir, Rename, Write, Fallocate, CopyRange, SetXattr,
-        RemoveXattr, Reap, PlaceSlice, Merge, Lock, Unlock, CancelLock,
+        RemoveXattr, Reap, PlaceSlice, Merge, Lock, Unlock, CancelLock, ForgetBroken, BreakLocks,
     }
     Query = WireQuery {
         Lookup, GetAttr, ReadLink, ReadDir, Open, Access, ReadLayout, Seek, GetXattr, ListXattr, GetStatFs, GetLock,
@@ -49,6 +49,8 @@ messages! {
     Lock = v1::Lock { ino, owner, pid, start, end, exclusive, ticket };
     Unlock = v1::Unlock { ino, owner, start, end };
     CancelLock = v1::CancelLock { ino, owner, ticket };
+    ForgetBroken = v1::ForgetBroken { ino };
+    BreakLocks = v1::BreakLocks { ino, session, request };
 
     Lookup = v1::Lookup { dir, name };
     GetAttr = v1::GetAttr { ino };
@@ -69,7 +71,7 @@ messages! {
 
 /// Only the cluster itself says these; nobody may send them.
 pub(crate) fn is_clusters_own(op: &Op) -> bool {
-    matches!(op, Op::Reap(_) | Op::PlaceSlice(_) | Op::Merge(_))
+    matches!(op, Op::Reap(_) | Op::PlaceSlice(_) | Op::Merge(_) | Op::BreakLocks(_))
 }
 
 pub(crate) fn is_target(target: &[u8], field: &str) -> Result<(), BadMessage> {

@@ -173,6 +173,7 @@ impl From<ToMount> for v1::ToMount {
             ToMount::Again => Is::Again(v1::Unit {}),
             ToMount::WhoHolds { round, inos } => Is::WhoHolds(wire_who_holds(round, inos)),
             ToMount::LocksMoved { ino } => Is::LocksMoved(ino.into_wire()),
+            ToMount::LocksBroken { ino } => Is::LocksBroken(ino.into_wire()),
         };
         Self { is: Some(is) }
     }
@@ -202,6 +203,7 @@ impl TryFrom<v1::ToMount> for ToMount {
             Is::Recall(objects) => ToMount::Recall(read_objects(objects)?),
             Is::Again(_) => ToMount::Again,
             Is::LocksMoved(ino) => ToMount::LocksMoved { ino: need(ino, "locks_moved")? },
+            Is::LocksBroken(ino) => ToMount::LocksBroken { ino: need(ino, "locks_broken")? },
             Is::WhoHolds(who) => ToMount::WhoHolds { round: who.round, inos: need(who.inos, "who_holds.inos")? },
         })
     }

@@ -120,6 +120,24 @@ fn who_holds_and_who_waits_is_shown_in_order() {
 }
 
 #[test]
+fn who_waits_long_for_a_lock_says_in_the_log_who_has_it() {
+    let cluster = Cluster::start();
+    let (a, mut b) = two(&cluster);
+    sh(a.dir(), "touch f");
+    let mut holder = holder(&a.path("f"));
+    let mut command = Command::new("flock");
+    command.arg(b.path("f")).args(["echo", "mine"]);
+    let mut waiter = Process::start("waiter", command);
+    let told = || b.process().said().contains("waiting for a lock that process ").then_some(());
+    eventually("the log of the mount that waits", Duration::from_secs(20), told);
+    let said = b.process().said();
+    let line = said.lines().find(|line| line.contains("waiting for a lock")).unwrap();
+    assert!(line.contains(&format!("{} has held for ", a.dir().display())), "{line}");
+    holder.kill();
+    waiter.wait_for_line("mine", Duration::from_secs(10));
+}
+
+#[test]
 fn who_waits_for_a_lock_can_be_stopped() {
     let cluster = Cluster::start();
     let (a, b) = two(&cluster);
@@ -161,6 +179,62 @@ fn who_slept_through_the_loss_of_a_lock_does_not_write_under_it() {
     // Closed and opened again, the file is as good as any.
     late.wait_for_end(Duration::from_secs(10));
     assert_eq!(sh(a.dir(), "flock f -c 'echo mine > f'; cat f"), "mine\n");
+}
+
+/// What `baton lock` prints with `--json`.
+fn locks(args: &[&str]) -> serde_json::Value {
+    let output = baton().arg("lock").args(args).arg("--json").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_lock_that_is_broken_passes_on_and_who_held_it_writes_no_more() {
+    let cluster = Cluster::start();
+    let (a, b) = two(&cluster);
+    sh(a.dir(), "echo before > f");
+    let inode = sh(a.dir(), "stat -c %i f").trim().to_owned();
+    let go = folder("go").join("go");
+    let line = format!(
+        "exec 9<>{}; flock 9; echo held; while [ ! -e {} ]; do sleep 0.1; done; \
+         if echo late >&9; then echo wrote; else echo refused; fi; exec sleep 600",
+        a.path("f").display(),
+        go.display()
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &line]);
+    let mut late = Process::start("late", command);
+    late.wait_for_line("held", Duration::from_secs(30));
+    let mut command = Command::new("flock");
+    command.arg(b.path("f")).args(["sh", "-c", &format!("echo theirs > {}; echo got", b.path("f").display())]);
+    let mut waiter = Process::start("waiter", command);
+    let addresses = cluster.addresses();
+    let waits = || (locks(&["ls", &addresses])["locks"].as_array().unwrap().len() == 2).then_some(());
+    eventually("who waits", Duration::from_secs(10), waits);
+
+    let broken = locks(&["break", &addresses, &inode]);
+    let broken = broken["broken"].as_array().unwrap();
+    let mount = broken[0]["mount"].as_str().unwrap();
+    assert!(broken.len() == 1 && mount.ends_with(a.dir().to_str().unwrap()), "{broken:?}");
+    waiter.wait_for_line("got", Duration::from_secs(5));
+    waiter.wait_for_end(Duration::from_secs(10));
+    std::fs::write(&go, "").unwrap();
+    late.wait_for_line("refused", Duration::from_secs(30));
+    assert!(!try_sh(a.dir(), "echo late > f").is_ok(), "nor does anybody else on its mount while it has the file open");
+    assert_eq!(sh(b.dir(), "cat f"), "theirs\n");
+    assert_eq!(locks(&["ls", &addresses])["broken"].as_array().unwrap().len(), 1);
+
+    // Closed and opened again, the file is as good as any.
+    late.kill();
+    let forgotten = || locks(&["ls", &addresses])["broken"].as_array().unwrap().is_empty().then_some(());
+    eventually("that nobody has it open", Duration::from_secs(10), forgotten);
+    assert_eq!(sh(a.dir(), "flock f -c 'echo mine > f'; cat f"), "mine\n");
+    let output = baton().args(["lock", "break", &addresses, &inode]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.ends_with("nothing was broken\n"), "{said}");
+    let output = baton().args(["lock", "break", &addresses, "999999"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+    cluster.assert_sound();
 }
 
 #[test]

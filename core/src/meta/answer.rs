@@ -1,7 +1,7 @@
 //! What operations answer.
 
 use super::Inode;
-use super::locks::FileLock;
+use super::locks::{FileLock, InTheWay};
 use crate::types::{Attr, Cookie, Ino, Kind, Name, NodeId, SliceId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,10 @@ pub enum Answer {
     Queued,
     /// The lock that is in the way.
     LockedBy(Option<FileLock>),
+    /// The locks that were broken.
+    Broken(Vec<FileLock>),
+    /// The lock is still waited for, and this is in its way.
+    Behind(InTheWay),
 }
 
 /// An entry of a listing; `.` and `..` are the reader's own business.

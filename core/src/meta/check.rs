@@ -189,6 +189,11 @@ impl<'s, S: Store + ?Sized> Walk<'s, S> {
                 let known = self.lock_uses.remove(&(session, ino)) && self.sessions.contains(&session);
                 self.expect(known, || Problem::LockUse { session, ino });
             }
+            // The object may be gone: who unlinked it need not have heard yet that its locks were broken.
+            (Key::LockUse(session, ino), Value::LocksBroken) => {
+                let alone = !self.lock_uses.contains(&(session, ino)) && self.sessions.contains(&session);
+                self.expect(alone, || Problem::LockUse { session, ino });
+            }
             (key, _) => self.problem(Problem::WrongKind(key)),
         }
         Ok(())

@@ -13,8 +13,14 @@
 //! * an owner's own held locks never overlap, and neighbours of one mode are one lock;
 //! * a waiting lock is granted at the first moment at which it conflicts neither with a held lock nor with one that waits
 //!   before it: so the order is first come, first served, and no stream of readers keeps a writer out;
-//! * `Key::LockUse` exists for exactly those sessions and objects where the session holds or awaits a lock: so a session's
-//!   locks are found when it ends, and what an owner waits for when a deadlock is looked for.
+//! * `Key::LockUse` exists for exactly those sessions and objects where the session holds or awaits a lock, or had its locks
+//!   broken: so a session's locks are found when it ends, and what an owner waits for when a deadlock is looked for.
+//!
+//! **Broken locks.** An operator can take an object's locks away from a session. Its programs believe that they hold them,
+//! and its mount may not have heard: so from the entry on that breaks them the state itself refuses what the session does to
+//! the object's bytes and locks, whatever was sent before and comes after. `Value::LocksBroken` stands in the place of
+//! `LockUse` meanwhile (such a session holds and awaits nothing there), until the mount says that nobody there has the
+//! object open any more, or the session ends.
 //!
 //! Locks are state like everything else: they outlive the loss of nodes, and end with their owner or its session.
 
@@ -57,6 +63,16 @@ impl FileLock {
 pub struct WaitingLock {
     pub lock: FileLock,
     pub ticket: u64,
+}
+
+/// What keeps a lock that is waited for from who waits for it, for people: one of perhaps several.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InTheWay {
+    pub lock: FileLock,
+    /// The mount whose session it is.
+    pub client: String,
+    /// It is not held either, but came first.
+    pub waits: bool,
 }
 
 /// All locks of one object.
@@ -166,14 +182,30 @@ impl FileLocks {
         self.waiting.len() < before
     }
 
-    pub fn awaits(&self, by: LockOwner, ticket: u64) -> bool {
-        self.waiting.iter().any(|w| w.lock.by == by && w.ticket == ticket)
+    /// The place in the queue.
+    pub(super) fn place(&self, by: LockOwner, ticket: u64) -> Option<usize> {
+        self.waiting.iter().position(|w| w.lock.by == by && w.ticket == ticket)
     }
 
-    fn forget(&mut self, session: SessionId) {
-        self.held.retain(|lock| lock.by.session != session);
-        self.waiting.retain(|w| w.lock.by.session != session);
+    /// The first that keeps the one who waits at this place from its lock, and whether that one waits itself.
+    pub(super) fn in_the_way(&self, at: usize) -> Option<(&FileLock, bool)> {
+        let lock = &self.waiting.get(at)?.lock;
+        let held = self.held_against(lock).map(|held| (held, false));
+        held.or_else(|| self.ahead_of(lock, at).next().map(|waits| (waits, true)))
+    }
+
+    /// Ends all that these sessions hold and wait for, and answers what they held.
+    pub(super) fn forget(&mut self, sessions: &BTreeSet<SessionId>) -> Vec<FileLock> {
+        let theirs = |lock: &FileLock| sessions.contains(&lock.by.session);
+        let (ended, kept) = std::mem::take(&mut self.held).into_iter().partition(theirs);
+        self.held = kept;
+        self.waiting.retain(|w| !theirs(&w.lock));
         self.grant();
+        ended
+    }
+
+    pub(super) fn holders(&self) -> BTreeSet<SessionId> {
+        self.held.iter().map(|lock| lock.by.session).collect()
     }
 
     pub(super) fn sessions(&self) -> BTreeSet<SessionId> {
@@ -209,7 +241,7 @@ pub(super) fn store<S: Store + ?Sized>(txn: &mut Txn<'_, S>, ino: Ino, locks: Fi
     Ok(())
 }
 
-/// The objects in which a session holds or awaits locks.
+/// The objects in which a session holds or awaits locks, or had them broken.
 fn used_by<S: Store + ?Sized>(txn: &Txn<'_, S>, session: SessionId) -> Run<Vec<Ino>> {
     let (from, to) = (Key::LockUse(session, Ino(0)), Key::LockUse(session, Ino(u64::MAX)));
     let found = txn.range(&from, &to, usize::MAX)?;
@@ -219,11 +251,28 @@ fn used_by<S: Store + ?Sized>(txn: &Txn<'_, S>, session: SessionId) -> Run<Vec<I
 /// A session is over: its locks pass on to those who wait.
 pub(crate) fn end_session<S: Store + ?Sized>(txn: &mut Txn<'_, S>, session: SessionId) -> Run<()> {
     for ino in used_by(txn, session)? {
+        if is_broken(txn, session, ino)? {
+            txn.delete(Key::LockUse(session, ino));
+            continue;
+        }
         let mut locks = load(txn, ino)?;
-        locks.forget(session);
+        locks.forget(&BTreeSet::from([session]));
         store(txn, ino, locks)?;
     }
     Ok(())
+}
+
+/// Whether a session's locks on an object were broken, and it has not said since that nobody there has it open.
+pub(super) fn is_broken<S: Store + ?Sized>(txn: &Txn<'_, S>, session: SessionId, ino: Ino) -> Run<bool> {
+    Ok(txn.get(&Key::LockUse(session, ino))? == Some(Value::LocksBroken))
+}
+
+/// Whose locks on an object were broken must neither change its bytes nor lock it: EIO.
+pub(super) fn must_not_be_broken<S: Store + ?Sized>(txn: &Txn<'_, S>, ino: Ino) -> Run<()> {
+    match txn.session {
+        Some(session) if is_broken(txn, session, ino)? => Err(Errno::EIO.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Whether waiting for this lock would never end: somebody it would wait for waits, over others perhaps, for its own owner.

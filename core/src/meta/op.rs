@@ -39,7 +39,7 @@ operations! {
     /// What changes the state.
     Op {
         SetAttr, Create, Mknod, Mkdir, Symlink, Link, Unlink, Rmdir, Rename, Write, Fallocate, CopyRange, SetXattr,
-        RemoveXattr, Reap, PlaceSlice, Merge, Lock, Unlock, CancelLock,
+        RemoveXattr, Reap, PlaceSlice, Merge, Lock, Unlock, CancelLock, ForgetBroken, BreakLocks,
     }
 }
 

@@ -52,6 +52,7 @@ impl Op {
             Op::Merge(op) => touched.push(Object::Whole(op.ino)),
             Op::Create(_) | Op::Mknod(_) | Op::Mkdir(_) | Op::Symlink(_) | Op::Unlink(_) | Op::Rmdir(_) => {}
             Op::Rename(_) | Op::PlaceSlice(_) | Op::Lock(_) | Op::Unlock(_) | Op::CancelLock(_) => {}
+            Op::ForgetBroken(_) | Op::BreakLocks(_) => {}
         }
         touched.sort_unstable();
         touched.dedup();

@@ -28,7 +28,7 @@ pub enum Key {
     Session(SessionId),
     /// The locks on an object.
     Locks(Ino),
-    /// A session holds or awaits locks on an object.
+    /// A session holds or awaits locks on an object, or had them broken.
     LockUse(SessionId, Ino),
 }
 
@@ -51,6 +51,8 @@ pub enum Value {
     Session(Session),
     Locks(FileLocks),
     LockUse,
+    /// In the place of `LockUse`: the session's locks were broken, and it may not change the object's bytes.
+    LocksBroken,
 }
 
 /// What there is one of.

@@ -136,7 +136,7 @@ impl Call {
                 Some(*ino)
             }
             Call::Do(Op::CopyRange(copy)) => Some(copy.to),
-            Call::Do(Op::SetAttr(set)) if set.size.is_some() && set.opened => Some(set.ino),
+            Call::Do(Op::SetAttr(set)) if set.size.is_some() => Some(set.ino),
             _ => None,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::CallId;
 use super::call::Call;
-use crate::meta::locks::LockOwner;
+use crate::meta::locks::{InTheWay, LockOwner};
 use crate::meta::{Answer, Op, Query};
 use crate::session::Reply;
 use crate::types::{Cred, Errno, Ino, NodeId, SessionId, SliceId};
@@ -86,6 +86,8 @@ pub(super) struct Running {
     pub(super) restarts: u32,
     /// The last answer to a question of it was given under copies of all that it rests on.
     pub(super) under_copies: bool,
+    /// What kept the lock that it waits for from it when it was asked last, and since when the same did.
+    pub(super) in_the_way: Option<(InTheWay, u64)>,
     pub(super) began: u64,
     /// When the log was told last that it waits.
     pub(super) told_at: Option<u64>,
@@ -104,6 +106,7 @@ impl Running {
             lost_at: None,
             restarts: 0,
             under_copies: false,
+            in_the_way: None,
             began,
             told_at: None,
             gave_up: false,
@@ -160,6 +163,8 @@ impl<'k> Flow<'k> {
     pub(super) fn turn(&mut self, ino: Ino, by: LockOwner, ticket: u64) -> Step<bool> {
         match self.next(|| Want::Turn { ino, by, ticket })? {
             Got::Interrupted => Ok(false),
+            // It was broken while it was waited for.
+            Got::Reply(Reply::Failed(errno)) => Err(Halt::Errno(*errno)),
             _ => Ok(true),
         }
     }

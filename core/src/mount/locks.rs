@@ -4,12 +4,15 @@
 //! asks whether its turn has come; it also asks now and then by itself, so a hint that got lost costs a moment, not a hang.
 //!
 //! When the session ends, so do its locks, and others may hold them now. What a program wrote under a lock that it lost must
-//! not reach the file any more: until every handle on such an object is closed, changes of its bytes fail with EIO.
+//! not reach the file any more: until every handle on such an object is closed, changes of its bytes fail with EIO. The same
+//! where an operator broke the locks on one object. There the state refuses such changes too, from that moment on, because
+//! this mount hears of it later; when the last handle is closed the mount says so, and may use the object again.
 
 use super::flow::{Got, Running, Want};
 use super::{Asked, Call, CallId, Done, Handle, MountMachine, Opened, Output};
 use crate::meta::Query;
-use crate::meta::ops::AwaitsLock;
+use crate::meta::locks::InTheWay;
+use crate::meta::ops::{AwaitsLock, ForgetBroken};
 use crate::session::ToNode;
 use crate::types::{Cred, Errno, Ino};
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,11 +26,15 @@ pub(super) struct Locks {
     owners: BTreeSet<(Ino, u64)>,
     /// Owners by the open file they locked through, where the kernel does not say when a process closes it.
     through: BTreeMap<Handle, BTreeSet<u64>>,
-    /// Objects on which locks were lost.
+    /// Objects on which locks were lost, with the session or broken.
     lost: BTreeSet<Ino>,
+    /// Those of them on which they were broken: the state waits to hear that nobody has them open.
+    broken: BTreeSet<Ino>,
     last_ask: u64,
     /// Calls whose turn is to be asked about once more.
     ask_again: BTreeSet<CallId>,
+    /// Calls that had a command on its way when the locks were broken that they rely on: what they would do next, they do not.
+    in_vain: BTreeSet<CallId>,
     own_calls: u64,
 }
 
@@ -80,6 +87,7 @@ impl MountMachine {
 
     pub(super) fn call_ended(&mut self, id: CallId) {
         self.locks.ask_again.remove(&id);
+        self.locks.in_vain.remove(&id);
     }
 
     /// Whether anybody here may hold a lock on an object.
@@ -100,11 +108,45 @@ impl MountMachine {
         if (!touched && !lost) || self.handles.values().any(|open| open.ino == ino) {
             return;
         }
-        self.locks.lost.remove(&ino);
         let owners: Vec<u64> = self.locks.owners.iter().filter(|(on, _)| *on == ino).map(|(_, owner)| *owner).collect();
         for owner in owners {
             self.locks.owners.remove(&(ino, owner));
             self.begin_own(Call::Unlock { ino, owner, start: 0, end: u64::MAX });
+        }
+        self.locks.lost.remove(&ino);
+        if self.locks.broken.remove(&ino) {
+            self.begin_own(Call::Do(ForgetBroken { ino }.into()));
+        }
+    }
+
+    /// An operator took the locks on this object away. What was sent already is the state's to refuse; nothing more is begun,
+    /// and nobody waits any longer. It may be old news, from a node that is behind: then what was opened since is refused
+    /// without need, until it is closed, and gives back what it really holds.
+    pub(super) fn locks_broken(&mut self, ino: Ino) {
+        let relying = self.running.iter().filter(|(_, r)| r.call.relies_on_locks() == Some(ino));
+        let (sent, not_sent): (Vec<_>, Vec<_>) = relying.partition(|(_, r)| matches!(r.want, Some(Want::Do(_))));
+        let not_sent: Vec<CallId> = not_sent.into_iter().map(|(id, _)| *id).collect();
+        self.locks.in_vain.extend(sent.into_iter().map(|(id, _)| *id));
+        not_sent.into_iter().for_each(|id| self.stop_relying(id));
+        if !self.handles.values().any(|opened| opened.ino == ino) {
+            self.begin_own(Call::Do(ForgetBroken { ino }.into()));
+        } else if self.locks.broken.insert(ino) {
+            self.locks.lost.insert(ino);
+            self.out.push(Output::LocksBroken { ino });
+        }
+    }
+
+    pub(super) fn is_in_vain(&self, id: CallId) -> bool {
+        self.locks.in_vain.contains(&id)
+    }
+
+    /// It fails, and gives its place in a queue back, should it have one.
+    pub(super) fn stop_relying(&mut self, id: CallId) {
+        let place = self.running.get(&id).and_then(|running| running.call.place_in_queue(id));
+        self.asks.retain(|_, asked| asked.call != id);
+        self.finish(id, Err(Errno::EIO));
+        if let Some(cancel) = place {
+            self.begin_own(Call::Do(cancel.into()));
         }
     }
 
@@ -122,6 +164,7 @@ impl MountMachine {
         let owners = std::mem::take(&mut self.locks.owners);
         let lost: BTreeSet<Ino> = owners.into_iter().map(|(ino, _)| ino).filter(|ino| open.contains(ino)).collect();
         self.locks.lost.extend(&lost);
+        self.locks.broken.clear();
         lost.into_iter().collect()
     }
 
@@ -165,6 +208,15 @@ impl MountMachine {
                 self.out.push(Output::Tell(ToNode::Ask { id: ask, cred: Cred::ROOT, query, keep: false }));
             }
         }
+    }
+
+    /// The turn of a call had not come, and this is why.
+    pub(super) fn still_behind(&mut self, id: CallId, what: InTheWay) {
+        let Some(running) = self.running.get_mut(&id) else { return };
+        if running.in_the_way.as_ref().is_none_or(|(before, _)| *before != what) {
+            running.in_the_way = Some((what, self.now));
+        }
+        self.not_yet(id);
     }
 
     /// The turn of a call had not come.

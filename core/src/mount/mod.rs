@@ -119,6 +119,10 @@ pub enum Output {
         /// Objects on which the mount's programs held locks, which are gone.
         unlocked: Vec<Ino>,
     },
+    /// An operator took away the locks on an object, which programs have open: said once, for the log.
+    LocksBroken {
+        ino: Ino,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -289,6 +293,7 @@ impl MountMachine {
         const RESTARTS_MAX: u32 = 1_000;
         let Some(running) = self.running.get_mut(&id) else { return };
         running.known.clear();
+        running.in_the_way = None;
         running.restarts += 1;
         if running.restarts > RESTARTS_MAX {
             return self.finish(id, Err(Errno::EIO));
@@ -343,6 +348,9 @@ impl MountMachine {
 
     /// Sets out to get what a call needs.
     fn fetch(&mut self, id: CallId) {
+        if self.is_in_vain(id) {
+            return self.stop_relying(id);
+        }
         let Some(running) = self.running.get_mut(&id) else { return };
         let Some(want) = &running.want else { return };
         match want {
@@ -426,6 +434,9 @@ impl MountMachine {
             Reply::NeedGroups if running.cred.groups.is_none() => self.out.push(Output::Groups { call: id }),
             // Asked too early.
             Reply::Done(Answer::Queued) if matches!(running.want, Some(Want::Turn { .. })) => self.not_yet(id),
+            Reply::Done(Answer::Behind(what)) if matches!(running.want, Some(Want::Turn { .. })) => {
+                self.still_behind(id, what);
+            }
             reply => {
                 running.known.push(Got::Reply(reply));
                 self.run(id);

@@ -6,6 +6,7 @@
 
 use super::flow::{Running, Want};
 use super::{Call, CallId, MountMachine, Output};
+use crate::meta::locks::InTheWay;
 use crate::types::{Errno, Ino};
 
 /// What takes longer is told of.
@@ -31,11 +32,21 @@ impl Default for Patience {
 pub struct Slow {
     pub what: &'static str,
     pub about: Option<Ino>,
-    pub waits_for: &'static str,
+    pub waits_for: String,
     /// For so long already, in microseconds.
     pub since: u64,
     /// It fails now.
     pub gives_up: bool,
+}
+
+/// Who has the lock, as far as it is known, and for how long the mount has known: it may have been held before.
+fn a_lock(in_the_way: Option<(&InTheWay, u64)>) -> String {
+    let Some((InTheWay { lock, client, waits }, micros)) = in_the_way else { return "a lock that others hold".into() };
+    let (pid, seconds) = (lock.pid, micros / 1_000_000);
+    match waits {
+        false => format!("a lock that process {pid} on {client} has held for {seconds} s at least"),
+        true => format!("a lock that process {pid} on {client} waits for too, and came first"),
+    }
 }
 
 impl MountMachine {
@@ -59,13 +70,13 @@ impl MountMachine {
         let since = now.saturating_sub(running.began);
         let gives_up = patience.soft && since >= patience.lasts;
         let waits_for = match &running.want {
-            Some(Want::Turn { .. }) => "a lock that others hold",
-            _ if !up => "a node that can be reached",
-            Some(Want::Ask(_)) => "an answer",
-            Some(Want::Do(_)) => "a change to be committed",
-            Some(Want::Put(_)) => "data to be stored",
-            Some(Want::Get(_)) => "data",
-            None => "the groups of its caller",
+            _ if !up => "a node that can be reached".into(),
+            Some(Want::Turn { .. }) => a_lock(running.in_the_way.as_ref().map(|(what, at)| (what, now - at))),
+            Some(Want::Ask(_)) => "an answer".into(),
+            Some(Want::Do(_)) => "a change to be committed".into(),
+            Some(Want::Put(_)) => "data to be stored".into(),
+            Some(Want::Get(_)) => "data".into(),
+            None => "the groups of its caller".into(),
         };
         let waits_for_turn = matches!(running.want, Some(Want::Turn { .. }));
         running.told_at = Some(now);

@@ -92,6 +92,7 @@ impl MountMachine {
                 self.send_again_if_asked();
             }
             ToMount::LocksMoved { ino } => self.ask_for_turns(Some(ino)),
+            ToMount::LocksBroken { ino } => self.locks_broken(ino),
             ToMount::WhoHolds { round, inos } => {
                 self.who_holds.push((round, inos, self.last_call));
                 self.answer_who_holds();

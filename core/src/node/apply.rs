@@ -60,7 +60,10 @@ impl NodeMachine {
                     }
                 }
                 Item::Own(op) => {
-                    let _outcome = self.run(batch.stamp, None, &Cred::ROOT, &op);
+                    let reply = self.run(batch.stamp, None, &Cred::ROOT, &op);
+                    if let Op::BreakLocks(order) = &op {
+                        self.locks_were_broken(order, reply);
+                    }
                 }
             }
         }
@@ -100,6 +103,7 @@ impl NodeMachine {
         for (key, value) in &changes {
             match (key, value) {
                 (Key::Locks(ino), _) => self.locks_changed(*ino),
+                (Key::LockUse(session, ino), Some(Value::LocksBroken)) => self.tell_of_broken(*session, *ino),
                 (Key::Slice(id), None) => dropped.push(*id),
                 (Key::Orphan(ino), value) => {
                     let is_new = self.lead.orphans.changed(*ino, value.is_some(), self.now.mono);

@@ -182,6 +182,7 @@ impl NodeMachine {
         self.attach.again.insert(session);
         self.lead.heard(session, self.now.mono);
         self.tell(conn, ToMount::Welcome { session, last, node: self.config.id });
+        self.tell_of_all_broken(session);
     }
 
     /// The leader had committed this much: claims made before can be judged once it is applied here.
@@ -225,6 +226,9 @@ impl NodeMachine {
             self.session_gone(session);
         }
         self.settle_carried_out();
+        for session in self.attached_sessions() {
+            self.tell_of_all_broken(session);
+        }
         self.all_again();
     }
 

@@ -1,8 +1,9 @@
 //! What goes into the node's machine and what comes out of it.
 
 use super::messages::{Space, ToPeer};
+use crate::meta::ops::BreakLocks;
 use crate::meta::{Key, Op, Value};
-use crate::session::{ToMount, ToNode};
+use crate::session::{Reply, ToMount, ToNode};
 use crate::types::{ClusterId, NodeId, SliceId, Stamp};
 use raft::eraftpb::{ConfState, Entry, HardState};
 use std::collections::BTreeMap;
@@ -49,6 +50,8 @@ pub enum Input {
     Space(Space),
     /// Housekeeping that this node found worth doing: `PlaceSlice` or `Merge`.
     Propose(Op),
+    /// What an operator asked this node for; answered with [`Output::Broke`], if this node leads long enough.
+    BreakLocks(BreakLocks),
 }
 
 /// A write to the Raft log. Writes are carried out in order; the machine waits for [`Input::Persisted`] before it lets
@@ -98,6 +101,11 @@ pub enum Output {
     Cluster(ClusterId),
     /// No file refers to these any more.
     DropSlices(Vec<SliceId>),
+    /// Locks were broken; every node says so when it has applied it, and the one that was asked knows the request.
+    Broke {
+        request: u64,
+        reply: Reply,
+    },
     /// The state cannot be read or the log cannot be understood: stop this node, it must be rebuilt from the others.
     Stop(String),
 }

@@ -330,7 +330,7 @@ impl NodeMachine {
 
     /// What the leader refuses: the cluster's own operations from a mount, and growth when a disk is full.
     fn denied(&self, op: &Op) -> Option<Errno> {
-        if matches!(op, Op::Reap(_) | Op::PlaceSlice(_) | Op::Merge(_)) {
+        if matches!(op, Op::Reap(_) | Op::PlaceSlice(_) | Op::Merge(_) | Op::BreakLocks(_)) {
             return Some(Errno::EPERM);
         }
         // What a node said long ago, perhaps before it died, says nothing of today.

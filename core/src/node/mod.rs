@@ -22,11 +22,13 @@
 //!
 //! One file a concern: `raft_drive` turns Raft's readiness into outputs, `apply` carries out committed entries, `lead` is
 //! what only a leader does, `tokens` says which node may change an object (`tree` whose neighbour it is, `edges` that what
-//! neighbours say arrives), `copies` keeps what its mounts cache true, `attach` serves them, `orphans` finds out which
-//! unlinked files nobody has open, `join` keeps a node that lost its disk from voting, `lease` and `view` say for themselves.
+//! neighbours say arrives), `copies` keeps what its mounts cache true, `attach` serves them, `breaks` takes locks away by
+//! force, `orphans` finds out which unlinked files nobody has open, `join` keeps a node that lost its disk from voting,
+//! `lease` and `view` say for themselves.
 
 mod apply;
 mod attach;
+mod breaks;
 mod copies;
 mod edges;
 mod io;
@@ -353,6 +355,7 @@ impl NodeMachine {
                 self.publish_space();
             }
             Input::Propose(op) => self.propose_own(op),
+            Input::BreakLocks(order) => self.break_locks(order),
         }
     }
 

@@ -1,5 +1,6 @@
 //! A small cluster in one place: messages arrive at once unless cut, disks finish at once unless held.
 
+mod breaks;
 mod copies;
 
 use super::*;
@@ -39,6 +40,8 @@ struct Cluster {
     held_disks: BTreeSet<NodeId>,
     mounts: Vec<(NodeId, Conn, ToMount)>,
     sent: Vec<(NodeId, NodeId, ToPeer)>,
+    /// Orders to break locks that were carried out, by node.
+    broke: Vec<(NodeId, u64, Reply)>,
 }
 
 fn at(now: u64) -> Now {
@@ -65,6 +68,7 @@ impl Cluster {
             held_disks: BTreeSet::new(),
             mounts: Vec::new(),
             sent: Vec::new(),
+            broke: Vec::new(),
         };
         for id in 1..=nodes {
             cluster.start(NodeId(id), nodes);
@@ -147,6 +151,7 @@ impl Cluster {
                     to.inbox.push(Input::Peer { from: id, message });
                 }
             }
+            Output::Broke { request, reply } => self.broke.push((id, request, reply)),
             Output::Stop(why) => panic!("node {id} stops: {why}"),
             _ => {}
         }

@@ -62,6 +62,7 @@ impl ToMount {
             ToMount::Again => "again",
             ToMount::WhoHolds { .. } => "who_holds",
             ToMount::LocksMoved { .. } => "locks_moved",
+            ToMount::LocksBroken { .. } => "locks_broken",
         }
     }
 }
@@ -100,6 +101,11 @@ pub enum ToMount {
     },
     /// A lock on this object that was waited for may have been given out: ask.
     LocksMoved {
+        ino: Ino,
+    },
+    /// The session's locks on this object were taken away, and what it does to the object's bytes is refused until the mount
+    /// sends [`ForgetBroken`](crate::meta::ops::ForgetBroken). Said once to every stream, so it may come again.
+    LocksBroken {
         ino: Ino,
     },
 }

@@ -1,7 +1,8 @@
-use crate::handle::NodeHandle;
+use crate::handle::{NodeHandle, NotBroken};
+use baton_core::meta::locks::FileLock;
 use baton_core::meta::{Fault, Key, Stop, Store, Value, check};
 use baton_core::node::{CopyRow, PeerStatus, Status as NodeStatus};
-use baton_core::types::{Ino, NodeId, Object};
+use baton_core::types::{Ino, NodeId, Object, SessionId};
 use baton_proto::v1::{self, admin_server::Admin};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -59,6 +60,33 @@ impl Admin for AdminService {
         listed.map(Response::new).map_err(|_| Status::data_loss("the state cannot be read"))
     }
 
+    async fn break_locks(
+        &self,
+        request: Request<v1::BreakLocksRequest>,
+    ) -> Result<Response<v1::BreakLocksReply>, Status> {
+        let v1::BreakLocksRequest { ino, session } = request.into_inner();
+        let (ino, only) = (Ino(ino), session.map(SessionId));
+        let broken = self.node.break_locks(ino, only).await.map_err(|why| {
+            tracing::warn!(inode = ino.0, session, "locks were not broken: {why}");
+            match why {
+                NotBroken::NotLeading => Status::failed_precondition(why.to_string()),
+                NotBroken::NoSuchObject => Status::not_found(why.to_string()),
+                NotBroken::LostLead | NotBroken::TooLong | NotBroken::Stopped => Status::unavailable(why.to_string()),
+                NotBroken::Refused(_) => Status::internal(why.to_string()),
+            }
+        })?;
+        let row = |state: &dyn Store, lock: &FileLock| Ok(lock_row(ino, lock, client(state, lock.by.session)?, false));
+        let rows: Result<Vec<v1::LockRow>, Fault> =
+            self.node.reader().with_state(|state| broken.iter().map(|lock| row(state, lock)).collect());
+        let locks =
+            rows.map_err(|_| Status::data_loss("the locks were broken, and the state cannot be read any more"))?;
+        for lock in &locks {
+            let (session, mount, pid) = (lock.session, &lock.client, lock.pid);
+            tracing::warn!(inode = ino.0, session, mount, pid, "an operator broke a lock");
+        }
+        Ok(Response::new(v1::BreakLocksReply { locks }))
+    }
+
     async fn copies(&self, request: Request<v1::CopiesRequest>) -> Result<Response<v1::CopiesReply>, Status> {
         let of = request.into_inner().ino.map(Ino);
         let stopped = || Status::unavailable("the node has stopped");
@@ -93,7 +121,7 @@ fn copy_row(row: CopyRow) -> v1::CopyRow {
 const LOCKS_LISTED: usize = 10_000;
 
 fn list_locks(state: &dyn Store) -> Result<v1::LocksReply, Fault> {
-    let mut reply = v1::LocksReply::default();
+    let mut reply = v1::LocksReply { broken: list_broken(state)?, ..v1::LocksReply::default() };
     let found = state.range(&Key::Locks(Ino(0)), &Key::Locks(Ino(u64::MAX)), LOCKS_LISTED)?;
     for (key, value) in found {
         let (Key::Locks(ino), Value::Locks(locks)) = (key, value) else { continue };
@@ -103,17 +131,33 @@ fn list_locks(state: &dyn Store) -> Result<v1::LocksReply, Fault> {
                 reply.more = true;
                 return Ok(reply);
             }
-            let session = lock.by.session;
-            let client = match state.get(&Key::Session(session))? {
-                Some(Value::Session(session)) => session.client,
-                _ => String::new(),
-            };
-            let (pid, start, end, exclusive) = (lock.pid, lock.start, lock.end, lock.exclusive);
-            let row = v1::LockRow { ino: ino.0, session: session.0, client, pid, start, end, exclusive, waiting };
-            reply.locks.push(row);
+            reply.locks.push(lock_row(ino, lock, client(state, lock.by.session)?, waiting));
         }
     }
     Ok(reply)
+}
+
+/// Who may not write to what because its locks there were broken.
+fn list_broken(state: &dyn Store) -> Result<Vec<v1::BrokenRow>, Fault> {
+    let mut rows = Vec::new();
+    for (key, value) in state.range(&Key::LockUse(SessionId(0), Ino(0)), &Key::LAST, LOCKS_LISTED)? {
+        if let (Key::LockUse(session, ino), Value::LocksBroken) = (key, value) {
+            rows.push(v1::BrokenRow { ino: ino.0, session: session.0, client: client(state, session)? });
+        }
+    }
+    Ok(rows)
+}
+
+fn client(state: &dyn Store, session: SessionId) -> Result<String, Fault> {
+    Ok(match state.get(&Key::Session(session))? {
+        Some(Value::Session(session)) => session.client,
+        _ => String::new(),
+    })
+}
+
+fn lock_row(ino: Ino, lock: &FileLock, client: String, waiting: bool) -> v1::LockRow {
+    let (pid, start, end, exclusive) = (lock.pid, lock.start, lock.end, lock.exclusive);
+    v1::LockRow { ino: ino.0, session: lock.by.session.0, client, pid, start, end, exclusive, waiting }
 }
 
 impl AdminService {

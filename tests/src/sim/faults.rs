@@ -3,6 +3,9 @@
 use super::network::Place;
 use super::planted::Planted;
 use super::world::{Event, World};
+use baton_core::meta::ops::BreakLocks;
+use baton_core::node::Input;
+use baton_core::types::Ino;
 
 #[derive(Clone, Debug)]
 pub(super) enum Fault {
@@ -60,7 +63,7 @@ impl World {
         let node = self.rng.below(self.nodes.len());
         let mount = self.rng.below(self.mounts.len());
         let wipes = if self.plan.planted == Some(Planted::WipedMember) { 8 } else { 1 };
-        let choice = self.rng.range(0, 46 + wipes);
+        let choice = self.rng.range(0, 48 + wipes);
         match choice {
             0..=5 => self.kill_for_a_while("kill", &[node]),
             6..=9 => {
@@ -97,6 +100,7 @@ impl World {
                 let until = self.rng.range(500_000, 10_000_000);
                 self.after(until, Event::Fault(Fault::DiskFast(node)));
             }
+            46..=47 => self.order_to_break_locks(),
             _ => self.wipe(node),
         }
     }
@@ -111,6 +115,16 @@ impl World {
                 _ => self.rng.range(3_000_000, 15_000_000),
             };
             self.after(down, Event::Fault(Fault::Restart(*node)));
+        }
+    }
+
+    fn order_to_break_locks(&mut self) {
+        self.stats.count("order to break locks");
+        // Where two believe that they lead, each gets an order of its own: both may be carried out.
+        for leader in self.leaders() {
+            let order = BreakLocks { ino: Ino::ROOT, session: None, request: self.orders.len() as u64 };
+            self.orders.push(false);
+            self.give(leader, Input::BreakLocks(order));
         }
     }
 

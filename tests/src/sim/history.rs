@@ -104,7 +104,7 @@ pub(in crate::sim) enum Act {
     Unlock {
         range: u8,
     },
-    /// The session ended, and with it the locks: when exactly, the programs do not know.
+    /// The session ended, and with it the locks, or they were broken: when exactly, the programs do not know.
     LocksLost,
 }
 

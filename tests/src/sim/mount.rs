@@ -196,6 +196,7 @@ impl World {
                 self.after(delay, Event::Groups(mount, life, call));
             }
             Output::Slow(_) => self.stats.count("slow call"),
+            Output::LocksBroken { .. } => self.stats.count("told of broken locks"),
             Output::Fenced { lost, .. } => {
                 self.locks_lost(mount);
                 self.mounts[mount].fenced += 1;

@@ -224,6 +224,7 @@ impl World {
                 let delay = self.rng.delay(10_000);
                 self.after(delay, Event::SlicesDropped(node, life, ids));
             }
+            Output::Broke { request, reply } => self.locks_broken(request, &reply),
             Output::Stop(why) => self.fail(format!("node {} stops: {why}", node + 1)),
         }
     }

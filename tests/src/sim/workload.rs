@@ -7,6 +7,7 @@ use super::world::{Event, Life, World};
 use baton_core::meta::ops::*;
 use baton_core::meta::{Answer, Op, Query};
 use baton_core::mount::{Call, CallId, Done, Handle, Input, Valid};
+use baton_core::session::Reply;
 use baton_core::types::{Cookie, Cred, Errno, Ino, Kind, Name, XattrName};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -243,8 +244,10 @@ impl World {
         };
         let (life, fenced) = (self.mounts[mount].life, self.mounts[mount].fenced);
         let Some((entry, act, held)) = self.mounts[mount].processes[at].pending.take() else { return };
+        let may_be_broken = matches!(act, Act::Lock { .. }) && self.orders.contains(&true);
         if let Err(Errno::EIO) = outcome
             && self.mounts[mount].fenced_at != self.now
+            && !may_be_broken
         {
             self.fail(format!("{act:?} on mount {mount} failed with EIO, and nothing had cut it off"));
         }
@@ -318,6 +321,24 @@ impl World {
         for process in &mut self.mounts[mount].processes {
             process.locked.clear();
             let entry = self.history.begin(process.client, self.now, Act::LocksLost);
+            self.history.end(entry, self.now, Saw::Done);
+        }
+    }
+
+    /// The locks that were broken are over from now on, though their programs do not know it. No node shows it before the
+    /// first one that applies it.
+    pub(super) fn locks_broken(&mut self, request: u64, reply: &Reply) {
+        let Reply::Done(Answer::Broken(locks)) = reply else {
+            return self.fail(format!("an order to break locks was answered {reply:?}"));
+        };
+        if std::mem::replace(&mut self.orders[request as usize], true) {
+            return;
+        }
+        if !locks.is_empty() {
+            self.stats.count("locks broken");
+        }
+        for lock in locks {
+            let entry = self.history.begin(lock.by.owner, self.now, Act::LocksLost);
             self.history.end(entry, self.now, Saw::Done);
         }
     }

@@ -97,6 +97,8 @@ pub(super) struct World {
     pub(super) history: History,
     pub(super) plan: Plan,
     pub(super) stats: Stats,
+    /// Orders to break locks, each with whether it was seen to be carried out.
+    pub(super) orders: Vec<bool>,
     /// Everything is healed, and processes finish what they do and begin nothing new.
     pub(super) calm: bool,
     /// What is wrong, as soon as something is.
@@ -121,6 +123,7 @@ impl World {
             history: History::default(),
             plan,
             stats: Stats::default(),
+            orders: Vec::new(),
             calm: false,
             failure: None,
         };
@@ -328,6 +331,7 @@ fn weigh_to_mount(message: &ToMount) -> u64 {
         ToMount::WhoHolds { round, .. } => 6 + (round << 4),
         ToMount::LocksMoved { ino } => 7 + (ino.0 << 4),
         ToMount::Lease { sent, lasts } => 8 + ((sent ^ lasts << 20) << 4),
+        ToMount::LocksBroken { ino } => 10 + (ino.0 << 4),
         ToMount::Recall(objects) => 9 + ((objects.len() as u64) << 4),
     }
 }

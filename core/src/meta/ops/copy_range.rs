@@ -1,5 +1,6 @@
 use crate::limits::{COPY_MAX, LAYOUT_EXTENTS_MAX};
 use crate::meta::content::{self, Span};
+use crate::meta::locks;
 use crate::meta::txn::damaged;
 use crate::meta::{Answer, Run, Step, Store, Txn};
 use crate::types::{Cred, Errno, Ino};
@@ -19,6 +20,7 @@ impl Step for CopyRange {
     fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, cred: &Cred) -> Run<Answer> {
         let source = txn.file(self.from)?;
         let mut target = txn.file(self.to)?;
+        locks::must_not_be_broken(txn, self.to)?;
         let there = self.len.min(source.size.saturating_sub(self.from_offset));
         if self.from == self.to && overlap(self.from_offset, self.to_offset, there) {
             return Err(Errno::EINVAL.into());

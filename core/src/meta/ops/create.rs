@@ -1,5 +1,5 @@
 use crate::meta::{Answer, Entry, Run, Step, Store, Txn};
-use crate::meta::{access, content};
+use crate::meta::{access, content, locks};
 use crate::types::{Cred, Errno, Ino, Kind, Name};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,7 @@ impl Create {
         let mut inode = txn.named(&entry)?;
         access::permits(&inode, cred, access::wanted(self.read, self.write || self.truncate, false))?;
         if self.truncate {
+            locks::must_not_be_broken(txn, entry.ino)?;
             content::truncate(txn, entry.ino, &mut inode, 0)?;
             inode.modified(txn.now);
             if !cred.is_root() {

@@ -1,5 +1,5 @@
-use crate::meta::content;
 use crate::meta::{Answer, Inode, Run, Step, Store, Txn};
+use crate::meta::{content, locks};
 use crate::types::{Cred, Errno, Ino, Kind};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,7 @@ pub enum FallocateHow {
 impl Step for Fallocate {
     fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, cred: &Cred) -> Run<Answer> {
         let mut inode = self.target(txn)?;
+        locks::must_not_be_broken(txn, self.ino)?;
         if self.len == 0 {
             return Err(Errno::EINVAL.into());
         }

@@ -1,5 +1,5 @@
-use crate::meta::locks::{self, FileLock, LockOwner, WaitingLock};
-use crate::meta::{Answer, Run, Step, Store, Txn};
+use crate::meta::locks::{self, FileLock, InTheWay, LockOwner, WaitingLock};
+use crate::meta::{Answer, Key, Run, Step, Store, Txn, Value};
 use crate::types::{Cred, Errno, Ino};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,7 @@ impl Step for Lock {
         }
         txn.inode(self.ino)?;
         let by = owner(txn, self.owner)?;
+        locks::must_not_be_broken(txn, self.ino)?;
         let mut locks = locks::load(txn, self.ino)?;
         let lock = FileLock { by, pid: self.pid, start: self.start, end: self.end, exclusive: self.exclusive };
         let waits = locks.must_wait(&lock, locks.waiting.len());
@@ -75,7 +76,7 @@ impl Step for Unlock {
     }
 }
 
-/// Does not wait any longer: `Queued` if it still did, `Done` if the lock had been taken before.
+/// Does not wait any longer: `Queued` if it still did, `Done` if the lock had been taken before, EIO if it was broken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CancelLock {
     pub ino: Ino,
@@ -86,6 +87,8 @@ pub struct CancelLock {
 impl Step for CancelLock {
     fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, _cred: &Cred) -> Run<Answer> {
         let by = owner(txn, self.owner)?;
+        // It is in no queue any more, and was not given either.
+        locks::must_not_be_broken(txn, self.ino)?;
         let mut locks = locks::load(txn, self.ino)?;
         if !locks.withdraw(by, self.ticket) {
             return Ok(Answer::Done);
@@ -115,7 +118,7 @@ impl Step for GetLock {
     }
 }
 
-/// Whether a lock is still waited for: `Queued` or `Done`.
+/// Whether a lock is still waited for: `Behind` whatever is in its way, or `Done`; EIO if it was broken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AwaitsLock {
     pub ino: Ino,
@@ -125,8 +128,17 @@ pub struct AwaitsLock {
 
 impl Step for AwaitsLock {
     fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, _cred: &Cred) -> Run<Answer> {
-        let waits = locks::load(txn, self.ino)?.awaits(self.by, self.ticket);
-        Ok(if waits { Answer::Queued } else { Answer::Done })
+        if locks::is_broken(txn, self.by.session, self.ino)? {
+            return Err(Errno::EIO.into());
+        }
+        let locks = locks::load(txn, self.ino)?;
+        let Some(at) = locks.place(self.by, self.ticket) else { return Ok(Answer::Done) };
+        let Some((lock, waits)) = locks.in_the_way(at) else { return Ok(Answer::Queued) };
+        let client = match txn.get(&Key::Session(lock.by.session))? {
+            Some(Value::Session(session)) => session.client,
+            _ => String::new(),
+        };
+        Ok(Answer::Behind(InTheWay { lock: *lock, client, waits }))
     }
 }
 
@@ -138,8 +150,8 @@ fn owner<S: Store + ?Sized>(txn: &Txn<'_, S>, owner: u64) -> Run<LockOwner> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::meta::locks::end_session;
     use crate::meta::testing::{World, fails};
-    use crate::meta::{Key, Value, locks::end_session};
     use crate::types::SessionId;
 
     fn lock(ino: Ino, owner: u64, ticket: Option<u64>) -> Lock {
@@ -163,7 +175,12 @@ mod tests {
         assert_eq!(as_session(&mut world, 2, lock(ino, 1, Some(5))), Ok(Answer::Queued));
         let by = LockOwner { session: SessionId(2), owner: 1 };
         let ask = AwaitsLock { ino, by, ticket: 5 };
-        assert_eq!(world.ask(&Cred::ROOT, ask.clone()), Ok(Answer::Queued));
+        match world.ask(&Cred::ROOT, ask.clone()) {
+            Ok(Answer::Behind(InTheWay { lock, client, waits: false })) => {
+                assert_eq!((lock.by.session, lock.pid, client.as_str()), (SessionId(1), 7, "here:/mnt"));
+            }
+            other => panic!("{other:?}"),
+        }
         world.change(|txn| end_session(txn, SessionId(1)));
         assert_eq!(world.ask(&Cred::ROOT, ask), Ok(Answer::Done));
         let free = GetLock { ino, by: LockOwner { owner: 9, ..by }, start: 3, end: 3, exclusive: false };
@@ -199,10 +216,14 @@ mod tests {
         assert_eq!(as_session(&mut world, 1, shared(1, None)), Ok(Answer::Done));
         assert_eq!(as_session(&mut world, 1, lock(ino, 2, Some(1))), Ok(Answer::Queued));
         assert_eq!(as_session(&mut world, 1, shared(3, Some(2))), Ok(Answer::Queued), "behind the one that waits");
+        let by = LockOwner { session: SessionId(1), owner: 3 };
+        match world.ask(&Cred::ROOT, AwaitsLock { ino, by, ticket: 2 }) {
+            Ok(Answer::Behind(InTheWay { lock, waits: true, .. })) => assert_eq!(lock.by.owner, 2),
+            other => panic!("{other:?}"),
+        }
         let cancel = CancelLock { ino, owner: 2, ticket: 1 };
         assert_eq!(as_session(&mut world, 1, cancel.clone()), Ok(Answer::Queued));
         assert_eq!(as_session(&mut world, 1, cancel), Ok(Answer::Done));
-        let by = LockOwner { session: SessionId(1), owner: 3 };
         assert_eq!(world.ask(&Cred::ROOT, AwaitsLock { ino, by, ticket: 2 }), Ok(Answer::Done));
     }
 }

@@ -1,6 +1,7 @@
 //! One file an operation.
 
 mod access;
+mod break_locks;
 mod copy_range;
 mod create;
 mod fallocate;
@@ -31,6 +32,7 @@ mod unlink;
 mod write;
 
 pub use access::Access;
+pub use break_locks::{BreakLocks, ForgetBroken};
 pub use copy_range::CopyRange;
 pub use create::Create;
 pub use fallocate::{Fallocate, FallocateHow};

@@ -2,7 +2,7 @@ use crate::limits::FILE_SIZE_MAX;
 use crate::meta::access::{self, WRITE};
 use crate::meta::value::{MODE_BITS, S_ISGID, S_ISUID};
 use crate::meta::{Answer, Run, Step, Store, Txn};
-use crate::meta::{Inode, content};
+use crate::meta::{Inode, content, locks};
 use crate::types::{Cred, Errno, Ino, Kind, Stamp};
 use serde::{Deserialize, Serialize};
 
@@ -136,6 +136,7 @@ impl SetAttr {
 
     fn change_size<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, inode: &mut Inode, cred: &Cred) -> Run<()> {
         let Some(size) = self.size else { return Ok(()) };
+        locks::must_not_be_broken(txn, self.ino)?;
         content::truncate(txn, self.ino, inode, size)?;
         inode.modified(txn.now);
         if !cred.is_root() {

@@ -1,6 +1,6 @@
 use crate::limits::INLINE_WRITE_MAX;
-use crate::meta::content;
 use crate::meta::{Answer, Run, Step, Store, Txn};
+use crate::meta::{content, locks};
 use crate::types::{Cred, Errno, Ino, NodeId, SliceId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,7 @@ pub struct SliceRef {
 impl Step for Write {
     fn run<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, _cred: &Cred) -> Run<Answer> {
         let mut inode = txn.file(self.ino)?;
+        locks::must_not_be_broken(txn, self.ino)?;
         let len = self.data.len();
         let offset = match self.at {
             WriteAt::Offset(offset) => offset,

@@ -1,6 +1,8 @@
 //! What could keep a lock for ever, or let somebody write who lost it.
 
 use super::*;
+use crate::meta::locks::{FileLock, InTheWay, LockOwner};
+use crate::meta::ops::ForgetBroken;
 
 impl Script {
     fn open(&mut self) -> Handle {
@@ -98,4 +100,121 @@ fn hints_that_come_faster_than_answers_do_not_keep_the_answer_away() {
     s.out.clear();
     s.says(ToMount::Answer { id: again[0], reply: Reply::Done(Answer::Done), facts: Vec::new() });
     assert_eq!(s.outcomes(), [(call, Ok(Done::Nothing))]);
+}
+
+fn write(len: usize) -> Call {
+    Call::Write { ino: Ino(5), at: WriteAt::Offset(0), data: Bytes::from(vec![7; len]), kill_suid: false }
+}
+
+#[test]
+fn whose_locks_were_broken_writes_nothing_until_it_has_closed_the_file() {
+    let mut s = Script::connected();
+    let handle = s.open();
+    s.call(lock(1, false));
+    s.done(1);
+    s.out.clear();
+    s.says(ToMount::LocksBroken { ino: Ino(5) });
+    assert!(matches!(s.out[..], [Output::LocksBroken { ino: Ino(5) }]), "{:?}", s.out);
+    s.out.clear();
+    s.says(ToMount::LocksBroken { ino: Ino(5) });
+    assert!(s.out.is_empty(), "once is enough: {:?}", s.out);
+    let refused = [s.call(write(9)), s.call(lock(1, false))];
+    assert_eq!(s.outcomes(), refused.map(|call| (call, Err(Errno::EIO))));
+    s.call(Call::Release(handle));
+    // The state is told only after all that may have relied on the lock.
+    assert!(matches!(s.commands()[..], [Op::Unlock(_), Op::ForgetBroken(ForgetBroken { ino: Ino(5) })]));
+    s.open();
+    s.call(write(9));
+    assert!(matches!(s.commands()[..], [Op::Write(_)]), "it is a file like any other again");
+}
+
+#[test]
+fn who_has_closed_the_file_when_it_hears_of_broken_locks_says_so_at_once() {
+    let mut s = Script::connected();
+    s.says(ToMount::LocksBroken { ino: Ino(5) });
+    assert!(matches!(s.commands()[..], [Op::ForgetBroken(_)]));
+}
+
+#[test]
+fn waiting_beside_broken_locks_ends() {
+    let mut s = Script::connected();
+    s.open();
+    let waits = s.call(lock(1, true));
+    s.says(ToMount::Replies(vec![(1, Reply::Done(Answer::Queued))]));
+    let late = s.call(lock(2, true));
+    s.out.clear();
+    s.says(ToMount::LocksBroken { ino: Ino(5) });
+    let told = std::mem::take(&mut s.out);
+    s.out = told.clone();
+    assert_eq!(s.outcomes(), [(waits, Err(Errno::EIO))]);
+    s.out = told;
+    assert!(matches!(s.commands()[..], [Op::CancelLock(_)]), "its place, should it still have one");
+    // The other was on its way; that it was queued is of before.
+    s.says(ToMount::Replies(vec![(2, Reply::Done(Answer::Queued))]));
+    let told = std::mem::take(&mut s.out);
+    s.out = told.clone();
+    assert_eq!(s.outcomes(), [(late, Err(Errno::EIO))]);
+    s.out = told;
+    assert!(matches!(s.commands()[..], [Op::CancelLock(_)]));
+}
+
+#[test]
+fn a_turn_that_is_refused_is_not_taken_for_one_that_came() {
+    let mut s = Script::connected();
+    s.open();
+    let waits = s.call(lock(1, true));
+    s.says(ToMount::Replies(vec![(1, Reply::Done(Answer::Queued))]));
+    s.out.clear();
+    s.wait(1_000_000);
+    let asked = |m| if let ToNode::Ask { id, .. } = m { Some(id) } else { None };
+    let id = s.told().into_iter().find_map(asked).expect("it asks by itself");
+    s.says(ToMount::Answer { id, reply: Reply::Failed(Errno::EIO), facts: Vec::new() });
+    assert_eq!(s.outcomes(), [(waits, Err(Errno::EIO))]);
+}
+
+#[test]
+fn of_a_write_under_way_the_state_decides_what_was_sent_and_the_rest_is_not_sent() {
+    let mut s = Script::connected();
+    s.open();
+    let short = s.call(write(9));
+    let long = s.call(write(1 << 20));
+    s.out.clear();
+    s.says(ToMount::LocksBroken { ino: Ino(5) });
+    assert_eq!(s.outcomes(), [(long, Err(Errno::EIO))], "its bytes were on their way to a slice");
+    s.says(ToMount::Replies(vec![(1, Reply::Failed(Errno::EIO))]));
+    assert_eq!(s.outcomes(), [(short, Err(Errno::EIO))]);
+}
+
+#[test]
+fn who_waits_long_for_a_lock_says_who_has_it() {
+    let mut s = Script::connected();
+    s.call(lock(1, true));
+    s.says(ToMount::Replies(vec![(1, Reply::Done(Answer::Queued))]));
+    s.out.clear();
+    let by = LockOwner { session: SessionId(8), owner: 3 };
+    let held = FileLock { by, pid: 77, start: 0, end: 9, exclusive: true };
+    let slow = |s: &mut Script| {
+        let slow = |o| if let Output::Slow(slow) = o { Some(slow.waits_for) } else { None };
+        let out = std::mem::take(&mut s.out);
+        s.out = out.clone();
+        out.into_iter().find_map(slow)
+    };
+    let mut said = Vec::new();
+    for (seconds, waits) in [(1, true), (1, false), (29, false), (1, false)] {
+        s.wait(seconds * 1_000_000);
+        said.extend(slow(&mut s));
+        let asked = |m| if let ToNode::Ask { id, .. } = m { Some(id) } else { None };
+        let Some(id) = s.told().into_iter().find_map(asked) else { continue };
+        let client = "other:/mnt".into();
+        let behind = Answer::Behind(InTheWay { lock: held, client, waits });
+        s.says(ToMount::Answer { id, reply: Reply::Done(behind), facts: Vec::new() });
+    }
+    let expected = [
+        "a lock that process 77 on other:/mnt waits for too, and came first",
+        "a lock that process 77 on other:/mnt has held for 30 s at least",
+    ];
+    assert_eq!(said, expected);
+    s.give(Input::Unlinked);
+    s.wait(30_000_000);
+    assert_eq!(slow(&mut s).as_deref(), Some("a node that can be reached"), "what it knew of the lock is old");
 }

@@ -6,6 +6,7 @@ mod raft;
 pub(crate) use ops::{cred, op, own_op, query};
 pub(crate) use raft::raft_message;
 
+use baton_core::meta::locks::InTheWay;
 use baton_core::meta::{Answer, DirEntry, Entry, Fact, Key, Layout, Piece, PieceSource, Record, StatFs, Value};
 use baton_core::node::{Parcel, Seat, Space, ToPeer, ViewId};
 use baton_core::session::{Command, Reply, ToMount, ToNode};
@@ -157,6 +158,12 @@ pub(crate) fn answer() -> impl Strategy<Value = Answer> {
             free
         })),
         Just(Answer::Queued),
+        (ops::file_lock(), client(), any::<bool>()).prop_map(|(lock, client, waits)| Answer::Behind(InTheWay {
+            lock,
+            client,
+            waits
+        })),
+        vec(ops::file_lock(), 0..4).prop_map(Answer::Broken),
         option::of(ops::file_lock()).prop_map(Answer::LockedBy),
     ]
 }
@@ -247,6 +254,7 @@ pub(crate) fn to_mount() -> impl Strategy<Value = ToMount> {
         Just(ToMount::Again),
         (any::<u64>(), inos()).prop_map(|(round, inos)| ToMount::WhoHolds { round, inos }),
         ino().prop_map(|ino| ToMount::LocksMoved { ino }),
+        ino().prop_map(|ino| ToMount::LocksBroken { ino }),
     ]
 }
 

@@ -113,6 +113,7 @@ fn lock_op() -> impl Strategy<Value = Op> {
         ),
         (ino(), words()).prop_map(|(ino, [owner, start, end])| Unlock { ino, owner, start, end }.into()),
         (ino(), words()).prop_map(|(ino, [owner, ticket, _])| CancelLock { ino, owner, ticket }.into()),
+        ino().prop_map(|ino| ForgetBroken { ino }.into()),
     ]
 }
 
@@ -133,6 +134,12 @@ pub(crate) fn own_op() -> impl Strategy<Value = Op> {
         (ino(), id(), any::<u64>(), slice_ref()).prop_map(|(ino, content, offset, slice)| {
             Merge { ino, content: baton_core::types::Version(content), offset, slice }.into()
         }),
+        (ino(), option::of(id()), any::<u64>()).prop_map(|(ino, session, request)| BreakLocks {
+            ino,
+            session: session.map(SessionId),
+            request
+        }
+        .into()),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! Whether locks exclude: no two programs hold ranges against each other.
 //!
 //! A lock is surely held from when the call that took it returned until a call that may give it back begins. Where a session
-//! ended in between, the program cannot know until when it held; such a lock is not looked at.
+//! ended in between, or the lock was broken, the program cannot know until when it held; such a lock is not looked at.
 
 use super::super::history::{Act, History, Record, Saw};
 use std::collections::BTreeMap;
