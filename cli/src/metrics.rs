@@ -104,7 +104,7 @@ impl Page {
         let of = [("node", id.as_str())];
         let leads = u64::from(status.leader == Some(status.node));
         let own = status.peers.iter().find(|peer| peer.node == status.node).and_then(|peer| peer.space);
-        let copies = &status.copies;
+        let (copies, tokens) = (&status.copies, &status.tokens);
         for (kind, name, help, value) in [
             ("gauge", "baton_raft_leads", "1 on the node that leads.", leads),
             ("gauge", "baton_raft_has_leader", "1 where a leader is known.", u64::from(status.leader.is_some())),
@@ -122,6 +122,12 @@ impl Page {
             ("gauge", "baton_copies", "Copies that mounts have of objects.", copies.given_out),
             ("counter", "baton_copies_given_total", "Copies given out in this term.", copies.given),
             ("counter", "baton_copies_recalled_total", "Copies asked back in this term.", copies.recalled),
+            ("gauge", "baton_tokens_held", "Files and directories whose token or a copy of it this node holds.", tokens.held),
+            ("gauge", "baton_tokens_known", "Tokens that this node knows anything of.", tokens.known),
+            ("counter", "baton_tokens_came_total", "Tokens and copies that came to this node, in this tree.", tokens.came),
+            ("counter", "baton_tokens_went_total", "Tokens and copies that it had to give up, in this tree.", tokens.went),
+            ("gauge", "baton_tokens_leaving", "Those it is to give up and still uses.", tokens.leaving),
+            ("gauge", "baton_tree", "Number of the tree in this term.", tokens.view.1),
             ("gauge", "baton_commands_waiting", "Commands that wait for copies to come back.", copies.waiting),
             ("gauge", "baton_commands_queued", "Commands that wait to be proposed.", status.queued),
         ] {

@@ -33,6 +33,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How often the link looks whether another node leads by now.
 const LEADER_EVERY: Duration = Duration::from_secs(3);
+/// A way there and back that is longer by so much is one to another place.
+const FAR: Duration = Duration::from_millis(10);
 /// One slice's trip; a node that takes longer is tried again.
 const SLICE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -276,7 +278,7 @@ impl Connector {
         // Beside the stream: what comes on it must not wait for a node that does not answer.
         let mut look = tokio::task::JoinSet::new();
         let (asked, here) = (channel.clone(), address.to_owned());
-        look.spawn(async move { find_leader(asked, &here).await });
+        look.spawn(async move { find_better(asked, &here).await });
         loop {
             tokio::select! {
                 message = incoming.message() => match message {
@@ -303,28 +305,51 @@ impl Connector {
     }
 }
 
-/// Ends when another node than this leads and can be reached, with its address.
-async fn find_leader(channel: Channel, address: &str) -> String {
+/// Ends when another node than this would serve the mount better, with its address: the leader, where that is not farther
+/// away, because every change ends there; else one that is much nearer, because what is known of it is asked there.
+async fn find_better(channel: Channel, address: &str) -> String {
     loop {
         tokio::time::sleep(LEADER_EVERY).await;
-        if let Some(leader) = leader_elsewhere(channel.clone(), address).await {
-            return leader;
+        if let Some(better) = better_than(channel.clone(), address).await {
+            return better;
         }
     }
 }
 
-/// The leader's address, if that is another node than this and can be reached.
-async fn leader_elsewhere(channel: Channel, address: &str) -> Option<String> {
-    let mut admin = AdminClient::new(channel);
-    let asked = tokio::time::timeout(CONNECT_TIMEOUT, admin.status(v1::StatusRequest {}));
-    let status = asked.await.ok()?.ok()?.into_inner();
-    let leader = status.leader.filter(|leader| *leader != status.node)?;
-    let leader = status.nodes.into_iter().find(|node| node.id == leader)?.address;
-    if leader.is_empty() || leader == address {
-        return None;
+async fn better_than(channel: Channel, address: &str) -> Option<String> {
+    let (status, here) = ask_status(channel).await?;
+    let is_leader = |node: &v1::NodeStatus| Some(node.id) == status.leader;
+    let others = status.nodes.iter().filter(|node| node.id != status.node && !node.address.is_empty());
+    let at_leader = status.leader == Some(status.node);
+    let mut nearest: Option<(Duration, String)> = None;
+    for node in others.filter(|node| node.address != address && (is_leader(node) || here > FAR)) {
+        let Some(channel) = endpoint(&node.address).ok()?.connect().await.ok() else { continue };
+        let Some((_, there)) = ask_status(channel).await else { continue };
+        if is_leader(node) && there < here + FAR {
+            return Some(node.address.clone());
+        }
+        if there + FAR < here && nearest.as_ref().is_none_or(|(best, _)| there < *best) {
+            nearest = Some((there, node.address.clone()));
+        }
     }
-    endpoint(&leader).ok()?.connect().await.ok()?;
-    Some(leader)
+    // Whoever is at the leader leaves it for something that is worth it only.
+    nearest.filter(|(there, _)| !at_leader || *there * 2 < here).map(|(_, address)| address)
+}
+
+/// What a node says of itself, and how far away it is: the shortest of a few ways there and back.
+async fn ask_status(channel: Channel) -> Option<(v1::StatusReply, Duration)> {
+    let mut admin = AdminClient::new(channel);
+    let mut shortest = None;
+    for _ in 0..3 {
+        let began = Instant::now();
+        let asked = tokio::time::timeout(CONNECT_TIMEOUT, admin.status(v1::StatusRequest {}));
+        let status = asked.await.ok()?.ok()?.into_inner();
+        let took = began.elapsed();
+        if shortest.as_ref().is_none_or(|(_, best)| took < *best) {
+            shortest = Some((status, took));
+        }
+    }
+    shortest
 }
 
 fn endpoint(address: &str) -> Result<Endpoint, String> {

@@ -1,5 +1,6 @@
 //! A node's configuration: from the command line or a file, refused where it cannot be right.
 
+use crate::topology;
 use baton_core::node::Topology;
 use baton_core::types::NodeId;
 use serde::Deserialize;
@@ -27,6 +28,8 @@ pub enum ConfigError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("the configuration {path} is not right:\n{why}")]
     Parse { path: PathBuf, why: String },
+    #[error("the tree of nodes is not right: {0}")]
+    Topology(String),
     #[error("{what} {value:?} is not right: {why}")]
     Value { what: &'static str, value: String, why: String },
 }
@@ -42,6 +45,10 @@ struct File {
     listen: String,
     data: PathBuf,
     peers: BTreeMap<String, String>,
+    #[serde(default)]
+    regions: BTreeMap<String, String>,
+    #[serde(default)]
+    tree: Vec<(u64, u64)>,
 }
 
 impl NodeConfig {
@@ -51,11 +58,14 @@ impl NodeConfig {
             std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let parse = |why: String| ConfigError::Parse { path: path.to_owned(), why };
         let file: File = toml::from_str(&text).map_err(|e| parse(e.to_string()))?;
-        let mut peers = BTreeMap::new();
-        for (id, address) in file.peers {
-            peers.insert(parse_id(&id).map_err(|e| parse(format!("[peers]: {e}")))?, address);
-        }
-        let topology = Topology::default();
+        let by_node = |table: &str, said: BTreeMap<String, String>| {
+            let one = |(id, what): (String, String)| Ok((parse_id(&id)?, what));
+            let all: Result<BTreeMap<NodeId, String>, ConfigError> = said.into_iter().map(one).collect();
+            all.map_err(|e| parse(format!("[{table}]: {e}")))
+        };
+        let (peers, regions) = (by_node("peers", file.peers)?, by_node("regions", file.regions)?);
+        let edges = file.tree.into_iter().map(|(a, b)| (NodeId(a), NodeId(b))).collect();
+        let topology = Topology { edges, regions };
         NodeConfig { id: NodeId(file.id), listen: file.listen, data: file.data, peers, topology }.checked()
     }
 
@@ -93,6 +103,7 @@ impl NodeConfig {
                 return Err(bad("the address of a peer", address, format!("nodes {other} and {id} both have it")));
             }
         }
+        topology::check(&self.topology, &self.peers).map_err(ConfigError::Topology)?;
         Ok(self)
     }
 }
@@ -129,6 +140,9 @@ mod tests {
     fn a_file_is_read() {
         let config = read(GOOD).unwrap();
         assert_eq!((config.id, config.peers.len()), (NodeId(2), 2));
+        let tree = "id = 2\ntree = [[1, 2]]\n";
+        let config = read(&(GOOD.replace("id = 2\n", tree) + "[regions]\n1 = \"us\"\n")).unwrap();
+        assert_eq!((config.topology.edges.len(), config.topology.regions.len()), (1, 1));
     }
 
     #[test]
@@ -147,6 +161,9 @@ mod tests {
             ("0.0.0.0:7400", "host:99999", "HOST:PORT"),
             ("b:1", "a:1", "both have it"),
             ("2 = \"b:1\"", "two = \"b:1\"", "expected a number"),
+            ("id = 2", "id = 2\ntree = [[1, 3]]", "node 3 is not one"),
+            ("id = 2", "id = 2\ntree = [[1, 2], [2, 1]]", "closes a circle"),
+            ("[peers]", "[regions]\n3 = \"eu\"\n[peers]", "node 3, whose region"),
         ] {
             let error = read(&GOOD.replace(from, to)).unwrap_err();
             assert!(error.contains(says), "{to}: {error}");

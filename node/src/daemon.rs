@@ -349,7 +349,11 @@ async fn serve(
         slices: SlicesService::new(handle.slices.clone()),
         admin: AdminService {
             node: handle.clone(),
-            about: About { addresses: config.peers.clone(), started: Instant::now() },
+            about: About {
+                addresses: config.peers.clone(),
+                regions: config.topology.regions.clone(),
+                started: Instant::now(),
+            },
         },
     };
     let (stop_serving, stopped) = oneshot::channel();

@@ -7,6 +7,7 @@ use baton_core::meta::ops::BreakLocks;
 use baton_core::meta::{Answer, Query};
 use baton_core::node::{Conn, CopyRow, Input, Reader, Status};
 use baton_core::session::{Reply, ToMount, ToNode};
+use baton_core::token::Row;
 use baton_core::types::{Cred, Errno, Ino, NodeId, SessionId};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -24,6 +25,7 @@ pub(crate) enum Event {
     Attach { conn: Conn, sink: Sink },
     Status(oneshot::Sender<Status>),
     Copies { of: Option<Ino>, max: usize, tell: oneshot::Sender<Vec<CopyRow>> },
+    Tokens { from: Ino, max: usize, tell: oneshot::Sender<Vec<Row<NodeId>>> },
     BreakLocks { order: BreakLocks, tell: oneshot::Sender<Result<Reply, NotBroken>> },
     Stop,
 }
@@ -77,7 +79,14 @@ impl NodeHandle {
         self.reader.ask(|| self.clock.mono(), cred, query)
     }
 
-    /// Who has copies of an object, or of anything, as far as this node leads.
+    /// What the node knows of tokens, from this object on.
+    pub async fn tokens(&self, from: Ino, max: usize) -> Option<Vec<Row<NodeId>>> {
+        let (tell, told) = oneshot::channel();
+        self.tell(Event::Tokens { from, max, tell });
+        told.await.ok()
+    }
+
+    /// Which of this node's mounts have copies of an object, or of anything.
     pub async fn copies(&self, of: Option<Ino>, max: usize) -> Option<Vec<CopyRow>> {
         let (tell, told) = oneshot::channel();
         self.tell(Event::Copies { of, max, tell });

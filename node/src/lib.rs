@@ -24,6 +24,7 @@ mod runner;
 mod service;
 mod slices;
 pub mod storage;
+pub mod topology;
 mod waits;
 
 pub use clock::Clock;
@@ -32,3 +33,4 @@ pub use daemon::{Links, Node, NodeError, start, start_on};
 pub use handle::{MountConn, NodeHandle, NotBroken};
 pub use peers::local::LocalNet;
 pub use slices::Slices;
+pub use topology::IpList;

@@ -102,6 +102,9 @@ impl Runner {
                 Event::Copies { of, max, tell } => {
                     let _gone = tell.send(self.machine.copies(of, max));
                 }
+                Event::Tokens { from, max, tell } => {
+                    let _gone = tell.send(self.machine.tokens(from, max));
+                }
                 Event::BreakLocks { order, tell } => {
                     if self.machine.leads() {
                         self.breaking.insert(order.request, tell);

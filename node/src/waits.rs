@@ -25,7 +25,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn look(&mut self, machine: &NodeMachine, now: u64) {
-        let copies = if machine.leads() { machine.status().copies } else { Default::default() };
+        let copies = machine.status().copies;
         let waited = std::mem::replace(&mut self.waited, copies.waiting > 0);
         let since_last = now.saturating_sub(self.looked);
         if !waited || copies.waiting == 0 || copies.given_out > COPIES_MAX || since_last < LOOK_AGAIN_US {

@@ -4,9 +4,9 @@ use crate::metrics::{self, Page};
 use crate::signals;
 use baton_core::node::Topology;
 use baton_core::types::NodeId;
-use baton_node::{Links, NodeConfig};
+use baton_node::{IpList, Links, NodeConfig, topology};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -16,23 +16,32 @@ use std::time::Duration;
 /// cluster; nothing else is needed. Up to three nodes all vote; of more, three or five do.
 #[derive(Args)]
 #[command(
-    after_help = "The configuration file is TOML:\n\n    id = 1\n    listen = \"0.0.0.0:7400\"\n    data = \"/var/lib/baton\"\n\n    [peers]\n    1 = \"10.0.0.1:7400\"\n    2 = \"10.0.0.2:7400\"\n    3 = \"10.0.0.3:7400\""
+    after_help = "The configuration file is TOML:\n\n    id = 1\n    listen = \"0.0.0.0:7400\"\n    data = \"/var/lib/baton\"\n\n    [peers]\n    1 = \"10.0.0.1:7400\"\n    2 = \"10.0.0.2:7400\"\n    3 = \"10.0.0.3:7400\"\n\nWhere the nodes are in several regions, it also says which is where; and instead of the tree that follows from that,\nedges can be given (before the tables):\n\n    tree = [[1, 2], [1, 3]]\n\n    [regions]\n    1 = \"us-west\"\n    2 = \"us-west\"\n    3 = \"ireland\"\n\nThe same as plain files: --iplist has lines of NODE ADDRESS PORT [REGION], --tree lines of NODE and its neighbours."
 )]
 pub(crate) struct Node {
     /// This node's number, from 1
     #[arg(long, value_name = "N", required_unless_present = "config")]
     id: Option<u64>,
-    /// Where to listen, as HOST:PORT
-    #[arg(long, value_name = "ADDR", required_unless_present = "config")]
+    /// Where to listen, as HOST:PORT [with --iplist: every address of this machine, at the port named there]
+    #[arg(long, value_name = "ADDR", required_unless_present_any = ["config", "iplist"])]
     listen: Option<String>,
     /// The folder for everything this node keeps
     #[arg(long, value_name = "DIR", required_unless_present = "config")]
     data: Option<PathBuf>,
     /// Every node of the cluster, this one too: 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT
-    #[arg(long, value_name = "1=ADDR,...", required_unless_present = "config")]
+    #[arg(long, value_name = "1=ADDR,...", required_unless_present_any = ["config", "iplist"])]
     peers: Option<String>,
+    /// Every node's region, if there are several: 1=us-west,2=us-west,3=ireland
+    #[arg(long, value_name = "1=NAME,...")]
+    regions: Option<String>,
+    /// A file with a line for each node of the cluster: NODE ADDRESS PORT [REGION]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["peers", "regions"])]
+    iplist: Option<PathBuf>,
+    /// A file with the edges of the tree along which tokens travel: on each line a node and its neighbours
+    #[arg(long, value_name = "FILE")]
+    tree: Option<PathBuf>,
     /// Read all of that from a TOML file instead
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "listen", "data", "peers"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "listen", "data", "peers", "regions", "iplist", "tree"])]
     config: Option<PathBuf>,
     /// Serve figures for Prometheus here, under /metrics; `none`: nowhere [default: 127.0.0.1:7401, if it is free]
     #[arg(long, value_name = "ADDR")]
@@ -71,13 +80,29 @@ impl Node {
             return Ok(NodeConfig::read(&file)?);
         }
         let given = |what: &str| Failure::Usage(format!("--{what} is missing"));
-        let config = NodeConfig {
-            id: NodeId(self.id.ok_or_else(|| given("id"))?),
-            listen: self.listen.ok_or_else(|| given("listen"))?,
-            data: self.data.ok_or_else(|| given("data"))?,
-            peers: NodeConfig::parse_peers(&self.peers.ok_or_else(|| given("peers"))?)?,
-            topology: Topology::default(),
+        let id = NodeId(self.id.ok_or_else(|| given("id"))?);
+        let (peers, regions) = match &self.iplist {
+            Some(file) => {
+                let list = plain(file, IpList::parse)?;
+                (list.peers, list.regions)
+            }
+            None => {
+                let regions = self.regions.as_deref().map(topology::parse_regions).transpose();
+                let peers = NodeConfig::parse_peers(&self.peers.ok_or_else(|| given("peers"))?)?;
+                (peers, regions.map_err(|why| Failure::Usage(format!("--regions: {why}")))?.unwrap_or_default())
+            }
         };
-        Ok(config.checked()?)
+        let edges = self.tree.as_deref().map(|file| plain(file, topology::parse_tree)).transpose()?.unwrap_or_default();
+        let everywhere = || peers.get(&id).and_then(|own| own.rsplit_once(':')).map(|(_, port)| format!("0.0.0.0:{port}"));
+        let listen = self.listen.or_else(everywhere).ok_or_else(|| given("listen"))?;
+        let data = self.data.ok_or_else(|| given("data"))?;
+        Ok(NodeConfig { id, listen, data, peers, topology: Topology { edges, regions } }.checked()?)
     }
+}
+
+/// Reads one of the plain files.
+fn plain<T>(file: &Path, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Failure> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).map_err(Failure::io(format!("read {name}")))?;
+    parse(&text).map_err(|why| Failure::Usage(format!("{name}: {why}")))
 }

@@ -56,7 +56,7 @@ fn as_json(status: &StatusReply) -> serde_json::Value {
             json!({
                 "id": n.id, "address": n.address, "role": role(n), "reachable": n.reachable, "applied": n.applied,
                 "lag": n.lag, "disk_total": n.disk_total, "disk_free": n.disk_free, "slices": n.slices,
-                "slice_bytes": n.slice_bytes,
+                "slice_bytes": n.slice_bytes, "region": n.region, "in_tree": n.in_tree, "parent": n.parent,
             })
         })
         .collect();
@@ -68,7 +68,7 @@ fn as_json(status: &StatusReply) -> serde_json::Value {
     json!({
         "cluster": status.cluster.map(|c| format!("{c:016x}")), "node": status.node, "version": status.version,
         "uptime_ms": status.uptime_ms, "leader": status.leader, "term": status.term, "inodes": status.inodes,
-        "allocated": status.allocated, "nodes": nodes, "mounts": mounts, "health": status.health,
+        "allocated": status.allocated, "nodes": nodes, "mounts": mounts, "tree": status.tree, "health": status.health,
     })
 }
 
@@ -103,6 +103,7 @@ fn print(status: &StatusReply) {
             size(node.disk_total),
         );
     }
+    draw(status);
     if !status.mounts.is_empty() {
         println!("\n{:>9}  MOUNT", "SESSION");
     }
@@ -115,6 +116,31 @@ fn print(status: &StatusReply) {
     for line in &status.health {
         println!("! {line}");
     }
+}
+
+/// The tree along which tokens travel: who has a seat in it, below whom.
+fn draw(status: &StatusReply) {
+    let Some(root) = status.nodes.iter().find(|node| node.in_tree && node.parent.is_none()) else { return };
+    println!("\ntokens travel along (tree {}.{})", status.term, status.tree);
+    println!("  {}", leaf(root));
+    branches(status, root.id, "  ");
+    let outside: Vec<String> = status.nodes.iter().filter(|node| !node.in_tree).map(leaf).collect();
+    if !outside.is_empty() {
+        println!("  not in it: {}", outside.join(", "));
+    }
+}
+
+fn branches(status: &StatusReply, of: u64, before: &str) {
+    let below: Vec<&NodeStatus> = status.nodes.iter().filter(|node| node.parent == Some(of)).collect();
+    for (at, node) in below.iter().enumerate() {
+        let last = at + 1 == below.len();
+        println!("{before}{} {}", if last { "└─" } else { "├─" }, leaf(node));
+        branches(status, node.id, &format!("{before}{}  ", if last { " " } else { "│" }));
+    }
+}
+
+fn leaf(node: &NodeStatus) -> String {
+    if node.region.is_empty() { format!("node {}", node.id) } else { format!("node {} ({})", node.id, node.region) }
 }
 
 /// Bytes for people.

@@ -219,6 +219,11 @@ impl NodeMachine {
 
     /// A leader offers a snapshot: the state itself is fetched first, from whoever offered it.
     fn snapshot_offered(&mut self, from: NodeId, message: Box<Message>) {
+        if message.get_snapshot().get_metadata().index <= self.raw.raft.raft_log.committed {
+            // It is here: the leader did not hear so.
+            let _refused = self.raw.step(*message);
+            return self.drive_raft();
+        }
         if self.snapshot.is_none() && message.term >= self.raw.raft.term {
             self.snapshot = Some(message);
             self.out.push(Output::FetchSnapshot { from });

@@ -2,6 +2,7 @@ use crate::handle::{NodeHandle, NotBroken};
 use baton_core::meta::locks::FileLock;
 use baton_core::meta::{Fault, Key, Stop, Store, Value, check};
 use baton_core::node::{CopyRow, PeerStatus, Status as NodeStatus};
+use baton_core::token::{Mode, Row};
 use baton_core::types::{Ino, NodeId, Object, SessionId};
 use baton_proto::v1::{self, admin_server::Admin};
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ const SPACE_WORTH_TELLING: u64 = 2 * baton_core::limits::DISK_RESERVE;
 /// What does not change while a node runs.
 pub(crate) struct About {
     pub(crate) addresses: BTreeMap<NodeId, String>,
+    pub(crate) regions: BTreeMap<NodeId, String>,
     pub(crate) started: Instant,
 }
 
@@ -93,7 +95,11 @@ impl Admin for AdminService {
         let mut rows = self.node.copies(of, COPIES_LISTED + 1).await.ok_or_else(stopped)?;
         let more = rows.len() > COPIES_LISTED;
         rows.truncate(COPIES_LISTED);
-        Ok(Response::new(v1::CopiesReply { rows: rows.into_iter().map(copy_row).collect(), more }))
+        let (from, max) = of.map_or((Ino(0), COPIES_LISTED), |ino| (ino, 1));
+        let tokens = self.node.tokens(from, max).await.ok_or_else(stopped)?;
+        let tokens = tokens.into_iter().filter(|row| of.is_none_or(|ino| ino == row.object)).map(token_row).collect();
+        let node = self.node.id().0;
+        Ok(Response::new(v1::CopiesReply { node, tokens, rows: rows.into_iter().map(copy_row).collect(), more }))
     }
 }
 
@@ -114,6 +120,25 @@ fn copy_row(row: CopyRow) -> v1::CopyRow {
         since_ms: row.since / 1000,
         asked_back_ms: row.asked_back.map(|us| us / 1000),
         waits: row.waits.map(Into::into),
+    }
+}
+
+fn token_row(row: Row<NodeId>) -> v1::TokenRow {
+    let held = match row.held {
+        Some(Mode::Exclusive) => "exclusive",
+        Some(Mode::Shared) => "shared",
+        None => "",
+    };
+    let wait = |(node, mode): (Option<NodeId>, Mode)| v1::TokenWait {
+        node: node.map(|node| node.0),
+        exclusive: mode == Mode::Exclusive,
+    };
+    v1::TokenRow {
+        ino: row.object.0,
+        towards: row.towards.map(|node| node.0),
+        held: held.into(),
+        copies: row.copies.into_iter().map(|node| node.0).collect(),
+        queue: row.queue.into_iter().map(wait).collect(),
     }
 }
 
@@ -181,6 +206,7 @@ impl AdminService {
             allocated: status.allocated,
             health: health(status, &nodes),
             nodes,
+            tree: status.tokens.view.1,
         }
     }
 
@@ -193,10 +219,14 @@ impl AdminService {
         };
         let slices = if me { self.node.slices().store.stats() } else { Default::default() };
         let applied = peer.applied.unwrap_or(0);
+        let parent = status.tokens.parents.get(&peer.node).map(|node| node.0);
         v1::NodeStatus {
             id: peer.node.0,
             address: self.about.addresses.get(&peer.node).cloned().unwrap_or_default(),
             role: role.into(),
+            region: self.about.regions.get(&peer.node).cloned().unwrap_or_default(),
+            parent,
+            in_tree: parent.is_some() || status.leader == Some(peer.node),
             reachable: me || peer.active.unwrap_or(status.leader == Some(peer.node)),
             applied,
             lag: peer.applied.map_or(0, |applied| status.committed.saturating_sub(applied)),
