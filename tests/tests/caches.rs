@@ -1,7 +1,7 @@
 //! What mounts and kernels keep is true: two mounts of one cluster, one of which asks again and again while the other changes
 //! what it asks for.
 
-use baton_tests::harness::{Cluster, Mount, folder, number_from_env, sh, sh_within};
+use baton_tests::harness::{Cluster, Mount, baton, folder, number_from_env, sh, sh_within};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata, OpenOptions};
@@ -475,4 +475,53 @@ fn what_is_kept_is_near_however_far_the_nodes_are() {
     assert_eq!(fs::read_to_string(dir.join("f0")).unwrap(), "changed");
     fs::write(dir.join("f0"), "changed back").unwrap();
     assert_eq!(fs::read_to_string(there.path("d/f0")).unwrap(), "changed back");
+}
+
+/// What mounts of one region share costs nobody a way to the other: the node there holds it. A change costs the one way there
+/// and back that Raft needs, whoever near it has copies.
+#[test]
+fn what_one_mount_of_a_region_knows_costs_the_next_one_no_way() {
+    let way = Duration::from_millis(50);
+    let (mut cluster, far) = Cluster::start_apart(way);
+    cluster.lead_from(&[1, 2]);
+    let (one, other) = (Mount::start(cluster.address(3)), Mount::start(cluster.address(3)));
+    drop(far);
+    let dir = one.folder("d");
+    for i in 0..10 {
+        fs::write(dir.join(format!("f{i}")), "content").unwrap();
+    }
+    thread::sleep(Duration::from_secs(5));
+    get_to_know(&dir);
+    let look = |mount: &Mount| {
+        let began = Instant::now();
+        for i in 0..10 {
+            let path = mount.path(&format!("d/f{i}"));
+            assert_eq!(fs::read(&path).unwrap(), b"content");
+            assert!(fs::metadata(&path).unwrap().is_file());
+        }
+        began.elapsed()
+    };
+    let took = look(&other);
+    println!("10 files that only the other mount of the region had asked for took {took:?}");
+    assert!(took < 8 * way, "{took:?}: each would be a tenth of a second or more if it was asked far away");
+    // Each writes, the other one reads.
+    get_to_know(&other.path("d"));
+    let rounds = 10;
+    for warm in [true, false] {
+        let began = Instant::now();
+        for round in 0..rounds {
+            let (writer, reader) = if round % 2 == 0 { (&one, &other) } else { (&other, &one) };
+            let text = format!("round {round:09}");
+            let file = OpenOptions::new().write(true).open(writer.path("d/f0")).unwrap();
+            file.write_all_at(text.as_bytes(), 0).unwrap();
+            drop(file);
+            assert_eq!(fs::read_to_string(reader.path("d/f0")).unwrap(), text);
+        }
+        let took = began.elapsed() / rounds;
+        println!("a round of writing here and reading there took {took:?}");
+        assert!(warm || took < 5 * way, "{took:?} a round: one way there and back is {:?}", 2 * way);
+    }
+    let said = baton().args(["token", "ls", cluster.address(3)]).arg(one.path("d/f0")).output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.lines().any(|line| line.contains("exclusive") && line.contains("here")), "{said}");
 }

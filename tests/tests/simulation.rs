@@ -104,3 +104,18 @@ fn a_lease_that_is_too_long_is_seen() {
 fn a_lease_from_a_node_that_does_not_lead_is_seen() {
     is_seen(Planted::LeaseOfAnybody, 120);
 }
+
+#[test]
+fn a_nodes_lease_that_is_too_long_is_seen() {
+    is_seen(Planted::LongNodeLease, 200);
+}
+
+#[test]
+fn words_about_tokens_that_get_lost_are_seen() {
+    is_seen(Planted::TokensSwallowed, 20);
+}
+
+#[test]
+fn commands_let_in_under_an_earlier_tree_are_seen() {
+    is_seen(Planted::HeldOfAnyTree, 300);
+}

@@ -2,6 +2,7 @@
 
 mod breaks;
 mod copies;
+mod tokens;
 
 use super::*;
 use crate::meta::ops::{GetAttr, Mkdir};
@@ -34,6 +35,7 @@ struct Peer {
 }
 
 struct Cluster {
+    topology: Topology,
     peers: BTreeMap<NodeId, Peer>,
     now: u64,
     cut: BTreeSet<NodeId>,
@@ -61,7 +63,12 @@ fn empty(disk: &Arc<Disk>) -> Recovered {
 
 impl Cluster {
     fn new(nodes: u64) -> Cluster {
+        Cluster::with(nodes, Topology::default())
+    }
+
+    fn with(nodes: u64, topology: Topology) -> Cluster {
         let mut cluster = Cluster {
+            topology,
             peers: BTreeMap::new(),
             now: 1_000_000,
             cut: BTreeSet::new(),
@@ -87,7 +94,7 @@ impl Cluster {
     fn start(&mut self, id: NodeId, nodes: u64) {
         let disk = Arc::new(Disk::default());
         let nodes = (1..=nodes).map(NodeId).collect();
-        let config = Config { id, nodes, seed: id.0 * 77 + self.now, cluster: ClusterId(id.0 + 100), founder: FOUNDER, topology: Topology::default() };
+        let config = Config { id, nodes, seed: id.0 * 77 + self.now, cluster: ClusterId(id.0 + 100), founder: FOUNDER, topology: self.topology.clone() };
         let machine = NodeMachine::new(config, empty(&disk), at(self.now)).unwrap();
         self.peers.insert(id, Peer { machine, disk, inbox: Vec::new(), unsynced: Vec::new() });
     }
@@ -199,7 +206,11 @@ impl Cluster {
     }
 
     fn mkdir(session: SessionId, number: u64) -> Command {
-        let name = Name::new(format!("d{number}").as_bytes()).unwrap();
+        Cluster::mkdir_named(session, number, &format!("d{number}"))
+    }
+
+    fn mkdir_named(session: SessionId, number: u64, name: &str) -> Command {
+        let name = Name::new(name.as_bytes()).unwrap();
         let op = Op::Mkdir(Mkdir { dir: Ino::ROOT, name, mode: 0o755 });
         Command { session, number, acked: 0, cred: Cred::ROOT, op }
     }

@@ -161,6 +161,18 @@ impl Cluster {
         })
     }
 
+    /// Sees to it that one of these leads: who else does is killed and comes back.
+    pub fn lead_from(&mut self, wanted: &[u64]) {
+        while let leader = self.leader()
+            && !wanted.contains(&leader)
+        {
+            self.kill(leader);
+            let another = || Some(self.leader()).filter(|now| *now != leader);
+            eventually("another leader", Duration::from_secs(30), another);
+            self.restart(leader);
+        }
+    }
+
     fn running(&self) -> impl Iterator<Item = u64> {
         self.nodes.iter().filter(|node| node.process.is_some()).map(|node| node.id)
     }

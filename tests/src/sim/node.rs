@@ -8,7 +8,7 @@ use super::planted::Planted;
 use super::world::{Event, Life, World};
 use baton_core::meta::{Query, Step, Stop, Txn};
 use baton_core::node::Conn;
-use baton_core::node::{Changes, Config, Input, NodeMachine, Now, Output, Space, TICK_US, ToPeer, Topology};
+use baton_core::node::{Changes, Config, Input, NodeMachine, Now, Output, Space, TICK_US, ToPeer, Topology, ViewId};
 use baton_core::session::{Reply, ToMount, ToNode};
 use baton_core::types::{ClusterId, Cred, NodeId, Owner, SliceId, Stamp};
 
@@ -243,6 +243,23 @@ impl World {
     }
 
     pub(super) fn peer_message(&mut self, from: usize, to: usize, message: ToPeer, erased: (u64, u64)) {
+        let message = match (self.plan.planted, message) {
+            (Some(Planted::LongNodeLease), ToPeer::NodeLease { view, sent, lasts }) => {
+                ToPeer::NodeLease { view, sent, lasts: lasts * 5 }
+            }
+            (Some(Planted::TokensSwallowed), ToPeer::Tokens { view, mut parcel }) => {
+                if self.rng.one_in(20) {
+                    parcel.messages.clear();
+                }
+                ToPeer::Tokens { view, parcel }
+            }
+            (Some(Planted::HeldOfAnyTree), ToPeer::Held { view, commands }) => {
+                let tokens = self.nodes[to].machine.as_ref().map(|machine| machine.status().tokens.view);
+                let (term, number) = tokens.unwrap_or((view.term, view.number));
+                ToPeer::Held { view: ViewId { term, number }, commands }
+            }
+            (_, message) => message,
+        };
         if erased == (self.nodes[from].erased, self.nodes[to].erased) {
             self.give(to, Input::Peer { from: NodeId(from as u64 + 1), message });
         }

@@ -32,10 +32,16 @@ pub enum Planted {
     EarlyForgot,
     /// Any node lets mounts use their copies, whether it leads or not.
     LeaseOfAnybody,
+    /// A node's lease lasts five times as long as the leader said.
+    LongNodeLease,
+    /// What nodes say to each other about tokens gets lost on the way, and its arrival is confirmed.
+    TokensSwallowed,
+    /// The leader takes commands of an earlier tree for ones of this.
+    HeldOfAnyTree,
 }
 
 impl Planted {
-    pub const ALL: [Planted; 14] = [
+    pub const ALL: [Planted; 17] = [
         Planted::EarlyPersisted,
         Planted::StaleReader,
         Planted::SliceNotStored,
@@ -50,6 +56,9 @@ impl Planted {
         Planted::KernelKeeps,
         Planted::EarlyForgot,
         Planted::LeaseOfAnybody,
+        Planted::LongNodeLease,
+        Planted::TokensSwallowed,
+        Planted::HeldOfAnyTree,
     ];
 
     pub fn name(self) -> &'static str {
@@ -68,6 +77,9 @@ impl Planted {
             Planted::KernelKeeps => "kernel-keeps",
             Planted::EarlyForgot => "early-forgot",
             Planted::LeaseOfAnybody => "lease-of-anybody",
+            Planted::LongNodeLease => "long-node-lease",
+            Planted::TokensSwallowed => "tokens-swallowed",
+            Planted::HeldOfAnyTree => "held-of-any-tree",
         }
     }
 
