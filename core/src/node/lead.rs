@@ -47,8 +47,10 @@ pub(super) struct Lead {
     /// lease is renewed.
     there: BTreeMap<NodeId, u64>,
     there_since: u64,
-    /// The other nodes are to hear at once what is committed.
-    tells_commit: bool,
+    /// These are to hear at once what is committed.
+    tells_commit: BTreeSet<NodeId>,
+    /// Replies that go out behind that word.
+    late: Vec<(NodeId, (SessionId, u64, Reply))>,
     /// Followers that a snapshot was offered to, and since when nothing came of it.
     snapshots: BTreeMap<u64, u64>,
     last_beat: u64,
@@ -381,8 +383,9 @@ impl NodeMachine {
 
     pub(super) fn lead_after_apply(&mut self) {
         self.answer_waiting();
-        if std::mem::take(&mut self.lead.tells_commit) {
-            self.raw.ping();
+        // An append says how far the log is committed; a heartbeat does not say more than was acknowledged.
+        for node in std::mem::take(&mut self.lead.tells_commit) {
+            self.raw.raft.send_append(node.0);
         }
     }
 
@@ -392,14 +395,26 @@ impl NodeMachine {
             return;
         }
         if let Some(to) = self.lead.route(session) {
-            // Who holds something goes on when it has heard that this is committed.
-            self.lead.tells_commit |= self.lead.node_leases.get(&to).is_some_and(|until| *until > self.now.mono);
-            match self.out.last_mut() {
-                Some(Output::Peer { to: last, message: ToPeer::Replies(replies) }) if *last == to => {
-                    replies.push((session, number, reply));
-                }
-                _ => self.send(to, ToPeer::Replies(vec![(session, number, reply)])),
+            if self.lead.node_leases.get(&to).is_some_and(|until| *until > self.now.mono) {
+                // What it holds it uses again when it has carried this out: it hears first that this is committed.
+                self.lead.tells_commit.insert(to);
+                self.lead.late.push((to, (session, number, reply)));
+            } else {
+                self.send_reply(to, (session, number, reply));
             }
+        }
+    }
+
+    fn send_reply(&mut self, to: NodeId, reply: (SessionId, u64, Reply)) {
+        match self.out.last_mut() {
+            Some(Output::Peer { to: last, message: ToPeer::Replies(replies) }) if *last == to => replies.push(reply),
+            _ => self.send(to, ToPeer::Replies(vec![reply])),
+        }
+    }
+
+    pub(super) fn send_late_replies(&mut self) {
+        for (to, reply) in std::mem::take(&mut self.lead.late) {
+            self.send_reply(to, reply);
         }
     }
 }

@@ -335,6 +335,7 @@ impl NodeMachine {
         }
         self.propose_queued();
         self.drive_raft();
+        self.send_late_replies();
         self.confirm_tokens();
     }
 
