@@ -104,7 +104,9 @@ mod tests {
 
     #[test]
     fn a_list_of_addresses_is_read() {
-        let list = IpList::parse("# who is where\n1 10.0.0.1 7400 us-west\n\n2, 10.0.0.1, 7410\n3: [::1] 7400 ireland # far\n");
+        let list = IpList::parse(
+            "# who is where\n1 10.0.0.1 7400 us-west\n\n2, 10.0.0.1, 7410\n3: [::1] 7400 ireland # far\n",
+        );
         let list = list.unwrap();
         let peers: Vec<&str> = list.peers.values().map(String::as_str).collect();
         assert_eq!(peers, ["10.0.0.1:7400", "10.0.0.1:7410", "[::1]:7400"]);

@@ -155,12 +155,9 @@ impl From<ToPeer> for v1::ToPeer {
                 };
                 Is::Tree(to_peer::Tree { view: id.into_wire(), seats: seats.into_iter().map(one).collect() })
             }
-            ToPeer::Tokens { view, parcel: Parcel { number, heard, messages } } => Is::Tokens(to_peer::Parcel {
-                view: view.into_wire(),
-                number,
-                heard,
-                messages: messages.into_wire(),
-            }),
+            ToPeer::Tokens { view, parcel: Parcel { number, heard, messages } } => {
+                Is::Tokens(to_peer::Parcel { view: view.into_wire(), number, heard, messages: messages.into_wire() })
+            }
             ToPeer::RenewNode { view, sent } => {
                 Is::RenewNode(to_peer::Lease { view: view.into_wire(), sent, lasts: 0 })
             }
@@ -226,9 +223,7 @@ impl TryFrom<v1::ToPeer> for ToPeer {
                 let parcel = Parcel { number, heard, messages: need(messages, "tokens.messages")? };
                 ToPeer::Tokens { view: need(view, "tokens.view")?, parcel }
             }
-            Is::RenewNode(lease) => {
-                ToPeer::RenewNode { view: need(lease.view, "renew_node.view")?, sent: lease.sent }
-            }
+            Is::RenewNode(lease) => ToPeer::RenewNode { view: need(lease.view, "renew_node.view")?, sent: lease.sent },
             Is::NodeLease(to_peer::Lease { view, sent, lasts }) => {
                 ToPeer::NodeLease { view: need(view, "node_lease.view")?, sent, lasts }
             }

@@ -93,7 +93,8 @@ impl Node {
             }
         };
         let edges = self.tree.as_deref().map(|file| plain(file, topology::parse_tree)).transpose()?.unwrap_or_default();
-        let everywhere = || peers.get(&id).and_then(|own| own.rsplit_once(':')).map(|(_, port)| format!("0.0.0.0:{port}"));
+        let everywhere =
+            || peers.get(&id).and_then(|own| own.rsplit_once(':')).map(|(_, port)| format!("0.0.0.0:{port}"));
         let listen = self.listen.or_else(everywhere).ok_or_else(|| given("listen"))?;
         let data = self.data.ok_or_else(|| given("data"))?;
         Ok(NodeConfig { id, listen, data, peers, topology: Topology { edges, regions } }.checked()?)

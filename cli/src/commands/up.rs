@@ -170,7 +170,13 @@ fn start_nodes(data: &Path, nodes: u64, bulk: &tokio::runtime::Runtime) -> Resul
     let mut cluster = Vec::new();
     for (id, listener) in listeners {
         let listen = peers.get(&id).cloned().unwrap_or_default();
-        let config = NodeConfig { id, listen, data: data.join(format!("node-{id}")), peers: peers.clone(), topology: Topology::default() };
+        let config = NodeConfig {
+            id,
+            listen,
+            data: data.join(format!("node-{id}")),
+            peers: peers.clone(),
+            topology: Topology::default(),
+        };
         cluster.push(baton_node::start_on(listener, &config, Links::Local(net.clone()), bulk.handle().clone())?);
     }
     Ok(cluster)

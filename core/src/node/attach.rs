@@ -305,7 +305,13 @@ impl NodeMachine {
 
     /// The answer of a node that does not lead: if it holds all that the answer rests on, and its state has all of it. What it
     /// would have needed for that it wants for the next time, if the mount asks for copies.
-    fn answer_what_is_held(&mut self, conn: Conn, cred: &Cred, query: &Query, keep: bool) -> Option<(Reply, Vec<Fact>)> {
+    fn answer_what_is_held(
+        &mut self,
+        conn: Conn,
+        cred: &Cred,
+        query: &Query,
+        keep: bool,
+    ) -> Option<(Reply, Vec<Fact>)> {
         let (now, applied) = (self.now.mono, self.applied.0);
         if !self.tokens.is_member() || !(keep || self.tokens.holds(query.subject()?)) {
             return None;

@@ -446,7 +446,9 @@ impl NodeMachine {
         let Some(leader) = self.leader else { return };
         let view = self.tokens.view();
         match self.out.last_mut() {
-            Some(super::Output::Peer { to, message: ToPeer::Held { view: v, commands } }) if (*to, *v) == (leader, view) => {
+            Some(super::Output::Peer { to, message: ToPeer::Held { view: v, commands } })
+                if (*to, *v) == (leader, view) =>
+            {
                 commands.push(command);
             }
             _ => self.send(leader, ToPeer::Held { view, commands: vec![command] }),
@@ -621,7 +623,8 @@ impl NodeMachine {
 
     /// The state was replaced as a whole.
     pub(super) fn settle_carried_out(&mut self) {
-        let sessions: BTreeMap<SessionId, u64> = self.sessions.iter().map(|(id, session)| (*id, session.last)).collect();
+        let sessions: BTreeMap<SessionId, u64> =
+            self.sessions.iter().map(|(id, session)| (*id, session.last)).collect();
         self.settle_all(|id, number| sessions.get(&id).is_none_or(|last| number <= *last));
     }
 
@@ -662,7 +665,10 @@ impl NodeMachine {
         let mut given = Vec::with_capacity(facts.len());
         for fact in facts {
             let ino = fact.object.ino();
-            if self.tokens.share(ino, now) && self.tokens.is_current(ino, applied) && self.copies.give(conn, &fact.object, now) {
+            if self.tokens.share(ino, now)
+                && self.tokens.is_current(ino, applied)
+                && self.copies.give(conn, &fact.object, now)
+            {
                 given.push(fact);
             }
         }

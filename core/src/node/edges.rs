@@ -64,7 +64,8 @@ impl Edge {
         }
         self.sent_at = now;
         let heard = self.heard;
-        let parcel = |(number, messages): &(u64, Vec<Message>)| Parcel { number: *number, heard, messages: messages.clone() };
+        let parcel =
+            |(number, messages): &(u64, Vec<Message>)| Parcel { number: *number, heard, messages: messages.clone() };
         self.unconfirmed.iter().map(parcel).collect()
     }
 }
@@ -80,7 +81,10 @@ mod tests {
     enum Event {
         Say(bool),
         /// One of the parcels on the way arrives, and stays on the way or not.
-        Arrive { at: prop::sample::Index, twice: bool },
+        Arrive {
+            at: prop::sample::Index,
+            twice: bool,
+        },
         Lose(prop::sample::Index),
         Tick,
     }

@@ -1,8 +1,8 @@
 //! What nodes say to each other, and what stands in a Raft entry.
 
+use super::edges::Parcel;
 use crate::meta::{Op, Query};
 use crate::session::{Command, Reply};
-use super::edges::Parcel;
 use crate::types::{ClusterId, Cred, Errno, Ino, NodeId, Owner, SessionId, Stamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

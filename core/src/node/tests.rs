@@ -94,7 +94,14 @@ impl Cluster {
     fn start(&mut self, id: NodeId, nodes: u64) {
         let disk = Arc::new(Disk::default());
         let nodes = (1..=nodes).map(NodeId).collect();
-        let config = Config { id, nodes, seed: id.0 * 77 + self.now, cluster: ClusterId(id.0 + 100), founder: FOUNDER, topology: self.topology.clone() };
+        let config = Config {
+            id,
+            nodes,
+            seed: id.0 * 77 + self.now,
+            cluster: ClusterId(id.0 + 100),
+            founder: FOUNDER,
+            topology: self.topology.clone(),
+        };
         let machine = NodeMachine::new(config, empty(&disk), at(self.now)).unwrap();
         self.peers.insert(id, Peer { machine, disk, inbox: Vec::new(), unsynced: Vec::new() });
     }

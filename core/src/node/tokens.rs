@@ -379,7 +379,8 @@ impl NodeMachine {
     /// At the end of a step: who said something is told that it was heard.
     pub(super) fn confirm_tokens(&mut self) {
         let view = self.tokens.place.id;
-        let words: Vec<_> = self.tokens.edges.iter_mut().filter_map(|(node, edge)| Some((*node, edge.word()?))).collect();
+        let words: Vec<_> =
+            self.tokens.edges.iter_mut().filter_map(|(node, edge)| Some((*node, edge.word()?))).collect();
         for (node, parcel) in words {
             self.send(node, ToPeer::Tokens { view, parcel });
         }

@@ -551,7 +551,9 @@ impl World {
             text += &format!("(mount {at}: at node {node:?}, ready {ready}) ");
         }
         for (at, machine) in self.nodes.iter().enumerate().filter_map(|(at, node)| Some((at, node.machine.as_ref()?))) {
-            for row in machine.copies(None, 50).into_iter().filter(|row| row.waits.is_some() || row.asked_back.is_some()) {
+            for row in
+                machine.copies(None, 50).into_iter().filter(|row| row.waits.is_some() || row.asked_back.is_some())
+            {
                 text += &format!("\n  node {}: {:?} of {} {:?}", at + 1, row.object, row.client, row.waits);
             }
             for row in machine.tokens(Ino(0), 1000).into_iter().filter(|row| !row.queue.is_empty()) {
