@@ -96,7 +96,7 @@ fn the_cores_folders_know_only_those_before_them() {
         ("meta", vec!["meta", "types", "limits", "session"]),
         ("session", vec!["session", "meta", "types", "limits"]),
         ("token", vec!["token", "types"]),
-        ("node", vec!["node", "session", "meta", "types", "limits"]),
+        ("node", vec!["node", "session", "token", "meta", "types", "limits"]),
         ("mount", vec!["mount", "session", "meta", "types", "limits"]),
     ]);
     for (folder, allowed) in allowed {

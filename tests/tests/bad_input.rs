@@ -60,6 +60,25 @@ fn a_command_line_that_cannot_be_right_is_refused() {
 }
 
 #[test]
+fn plain_files_that_say_no_tree_are_refused_with_the_line() {
+    let here = folder("plain");
+    let (iplist, tree) = (here.join("iplist.txt"), here.join("tree.txt"));
+    let node = |says: &[&str]| {
+        let [list, edges] = [&iplist, &tree].map(|file| file.to_str().unwrap());
+        refused(&["node", "--id", "1", "--data", "/nowhere", "--iplist", list, "--tree", edges], 2, says);
+    };
+    std::fs::write(&iplist, "1 127.0.0.1 7400\n2 127.0.0.1\n").unwrap();
+    std::fs::write(&tree, "1 2\n").unwrap();
+    node(&["iplist.txt", "line 2", "NODE ADDRESS PORT"]);
+    std::fs::write(&iplist, "1 127.0.0.1 7400\n2 127.0.0.1 7410\n3 127.0.0.1 7420\n").unwrap();
+    node(&["no way leads from node 1 to node 3"]);
+    std::fs::write(&tree, "1 2\n2 3\n3 1\n").unwrap();
+    node(&["closes a circle"]);
+    std::fs::write(&tree, "1: 2\n2: x\n").unwrap();
+    node(&["tree.txt", "line 2", "\"x\""]);
+}
+
+#[test]
 fn a_data_folder_of_another_node_or_a_newer_version_is_refused_and_left_alone() {
     let (here, address) = (folder("folders"), free_address());
     let start = |id: &str, data: &Path, code: i32, says: &[&str]| {

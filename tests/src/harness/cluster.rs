@@ -7,6 +7,8 @@ use std::time::Duration;
 /// A cluster of `baton node` processes on this machine.
 pub struct Cluster {
     nodes: Vec<Node>,
+    /// `iplist.txt` and `tree.txt`, where these say who the nodes are.
+    plain: Option<(PathBuf, PathBuf)>,
 }
 
 struct Node {
@@ -50,7 +52,16 @@ impl Cluster {
         let nodes = folders.iter().zip(1..).zip(addresses);
         let nodes =
             nodes.map(|((data, id), address)| Node { id, address, data: data.clone(), process: None, peers: None });
-        Cluster { nodes: nodes.collect() }
+        Cluster { nodes: nodes.collect(), plain: None }
+    }
+
+    /// Starts all nodes from these two files.
+    pub fn start_from(&mut self, iplist: &Path, tree: &Path) {
+        self.plain = Some((iplist.to_owned(), tree.to_owned()));
+        for id in self.ids() {
+            self.restart(id);
+        }
+        self.leader();
     }
 
     pub fn ids(&self) -> Vec<u64> {
@@ -139,7 +150,11 @@ impl Cluster {
         let node = self.node(id);
         let peers = node.peers.clone().unwrap_or_else(|| self.peers());
         let mut command = baton();
-        command.args(["node", "--id", &id.to_string(), "--listen", &node.address, "--peers", &peers]);
+        command.args(["node", "--id", &id.to_string(), "--listen", &node.address]);
+        match &self.plain {
+            Some((iplist, tree)) => command.arg("--iplist").arg(iplist).arg("--tree").arg(tree),
+            None => command.args(["--peers", &peers]),
+        };
         command.args(["--metrics", "none", "--data"]);
         command.arg(&node.data).env("BATON_LOG", "info").env("NO_COLOR", "1");
         Process::start(&format!("node-{id}"), command)
