@@ -112,7 +112,7 @@ fn a_nodes_lease_that_is_too_long_is_seen() {
 
 #[test]
 fn words_about_tokens_that_get_lost_are_seen() {
-    is_seen(Planted::TokensSwallowed, 20);
+    is_seen(Planted::TokensSwallowed, 100);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! With every heartbeat the leader sends a *beat* with its own clock on it; a follower answers with a *promise* that names
 //! that beat: for [`PROMISE_US`] from when the beat arrived it elects nobody else. So once a majority has promised, nobody
 //! can lead before the shortest of these promises is over, and the leader may read without asking anyone until then. It
-//! counts from when it *sent* the beat, and only [`LEASE_US`], which leaves a third for clocks that run at different speeds.
+//! counts from when it *sent* the beat, and only [`LEASE_US`], which leaves a quarter for clocks that run at different speeds.
 //!
 //! A node that starts has forgotten what it promised, and so behaves as if it had just promised.
 
@@ -11,9 +11,9 @@ use crate::types::NodeId;
 use std::collections::BTreeMap;
 
 /// How long a follower elects nobody else after a beat.
-pub(super) const PROMISE_US: u64 = 900_000;
+pub(super) const PROMISE_US: u64 = 1_500_000;
 /// How long the leader relies on a promise, from when it sent the beat.
-pub(super) const LEASE_US: u64 = 600_000;
+pub(super) const LEASE_US: u64 = 1_100_000;
 
 /// When the newest beat was sent that a node promised on, and which life of its it was.
 #[derive(Clone, Copy, Debug, Default)]
