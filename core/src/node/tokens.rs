@@ -90,8 +90,6 @@ pub(super) struct Tokens {
     sharing: BTreeSet<Ino>,
     /// What is to be given up, down to what may be kept.
     revoking: BTreeMap<Ino, Option<Mode>>,
-    /// What was true at an index that the state here may not have reached.
-    behind: BTreeMap<Ino, u64>,
     used: BTreeMap<Ino, u64>,
     quiet: BTreeMap<Ino, Quiet>,
     swept: u64,
@@ -149,7 +147,6 @@ impl Tokens {
             unwanted: BTreeMap::new(),
             sharing: BTreeSet::new(),
             revoking: BTreeMap::new(),
-            behind: BTreeMap::new(),
             used: BTreeMap::new(),
             quiet: BTreeMap::new(),
             swept: 0,
@@ -185,7 +182,7 @@ impl Tokens {
 
     /// Whether the state here is as the token says.
     pub(super) fn is_current(&self, ino: Ino, applied: u64) -> bool {
-        self.behind.get(&ino).is_none_or(|at| *at <= applied)
+        self.vertex.stamp(ino) <= applied
     }
 
     /// Whether copies of this may be given out: what is not held is wanted for the next time, unless it had to be given up
@@ -202,8 +199,8 @@ impl Tokens {
             return false;
         }
         match self.vertex.want(ino, Mode::Shared) {
-            Wanted::Granted { stamp } => {
-                self.shared(ino, stamp, 1, now);
+            Wanted::Granted { .. } => {
+                self.shared(ino, 1, now);
                 true
             }
             Wanted::Queued => {
@@ -215,25 +212,17 @@ impl Tokens {
 
     /// At the root of a tree in which nobody else has anything.
     pub(super) fn hold(&mut self, ino: Ino, now: u64) {
-        if let Wanted::Granted { stamp } = self.vertex.want(ino, Mode::Shared) {
-            self.shared(ino, stamp, 1, now);
+        if let Wanted::Granted { .. } = self.vertex.want(ino, Mode::Shared) {
+            self.shared(ino, 1, now);
         }
     }
 
     /// Shared uses last no longer than the look at them: what stays is the hold.
-    fn shared(&mut self, ino: Ino, stamp: u64, users: u32, now: u64) {
+    fn shared(&mut self, ino: Ino, users: u32, now: u64) {
         for _ in 0..users {
             let _never = self.vertex.done(ino, Mode::Shared);
         }
-        self.note(ino, stamp, now);
-    }
-
-    fn note(&mut self, ino: Ino, stamp: u64, now: u64) {
         self.used.insert(ino, now);
-        if stamp > 0 {
-            let at = self.behind.entry(ino).or_default();
-            *at = stamp.max(*at);
-        }
     }
 
     fn is_quiet(&self, ino: Ino, now: u64) -> bool {
@@ -243,8 +232,8 @@ impl Tokens {
     /// Begins an exclusive use; whether at once.
     pub(super) fn want(&mut self, ino: Ino, now: u64) -> bool {
         match self.vertex.want(ino, Mode::Exclusive) {
-            Wanted::Granted { stamp } => {
-                self.note(ino, stamp, now);
+            Wanted::Granted { .. } => {
+                self.used.insert(ino, now);
                 true
             }
             Wanted::Queued => false,
@@ -333,14 +322,14 @@ impl NodeMachine {
                             self.send(edge, ToPeer::Tokens { view, parcel });
                         }
                     }
-                    Output::Granted { object, mode: Mode::Shared, stamp, users } => {
+                    Output::Granted { object, mode: Mode::Shared, users, .. } => {
                         self.tokens.came += 1;
                         self.tokens.sharing.remove(&object);
-                        self.tokens.shared(object, stamp, users, now);
+                        self.tokens.shared(object, users, now);
                     }
-                    Output::Granted { object, mode: Mode::Exclusive, stamp, users } => {
+                    Output::Granted { object, mode: Mode::Exclusive, users, .. } => {
                         self.tokens.came += 1;
-                        self.tokens.note(object, stamp, now);
+                        self.tokens.used.insert(object, now);
                         *self.tokens.granted.entry(object).or_default() += users;
                         for _ in 0..self.tokens.unwanted.remove(&object).unwrap_or(0) {
                             self.tokens.withdraw(object);
@@ -448,8 +437,6 @@ impl NodeMachine {
 
     pub(super) fn tick_tokens(&mut self) {
         let now = self.now.mono;
-        let applied = self.applied.0;
-        self.tokens.behind.retain(|_, at| *at > applied);
         let view = self.tokens.place.id;
         let mut said = Vec::new();
         for (node, edge) in &mut self.tokens.edges {

@@ -180,6 +180,12 @@ impl<E: Copy + Ord + Debug> Vertex<E> {
         self.records.get(&object)?.held
     }
 
+    /// The index at which what is known of the object here is true: its state must have got there before it is used.
+    pub fn stamp(&self, object: Ino) -> u64 {
+        let untouched = if self.to_root.is_none() { self.forgotten } else { Known::default() };
+        self.records.get(&object).map_or(untouched, |record| record.known).stamp
+    }
+
     /// The edge towards the object's token, or `None` if it is here.
     pub fn holder(&self, object: Ino) -> Option<E> {
         let holder = self.records.get(&object).map_or(Place::from(self.to_root), |record| record.holder);

@@ -256,3 +256,40 @@ fn what_nobody_uses_goes_back() {
         assert_eq!(cluster.machine(*id).status().tokens.known, 0, "node {id}");
     }
 }
+
+/// A copy says at which index it is true. A question that comes in the same moment is not answered from a state before that.
+#[test]
+fn a_copy_is_used_when_the_state_has_got_there() {
+    let mut cluster = in_a_tree(3);
+    let [node, _] = cluster.followers();
+    let leader = cluster.leader();
+    cluster.attach_at(node, A);
+    let session = cluster.attach_at(leader, B);
+    cluster.cut.insert(node);
+    assert_eq!(cluster.makes(leader, B, session, 1), (false, true));
+    cluster.sent.clear();
+    let ask = |id| ToNode::Ask { id, cred: Cred::ROOT, query: Query::GetAttr(GetAttr { ino: Ino::ROOT }), keep: true };
+    cluster.says_at(node, A, ask(1));
+    let of_tokens = |sent: &Vec<(NodeId, NodeId, ToPeer)>, by: NodeId| {
+        let found = sent.iter().find(|(from, to, m)| {
+            *from == by
+                && (*to == leader || *to == node)
+                && matches!(m, ToPeer::Tokens { parcel, .. } if parcel.number > 0)
+        });
+        found.map(|(_, _, message)| message.clone()).expect("a word about tokens")
+    };
+    let want = of_tokens(&cluster.sent, node);
+    cluster.peers.get_mut(&leader).unwrap().inbox.push(Input::Peer { from: node, message: want });
+    cluster.settle();
+    let copy = of_tokens(&cluster.sent, leader);
+    cluster.told(A);
+    let inbox = &mut cluster.peers.get_mut(&node).unwrap().inbox;
+    inbox.push(Input::Peer { from: leader, message: copy });
+    inbox.push(Input::Mount { conn: A, message: ask(2) });
+    cluster.settle();
+    assert_eq!(cluster.holds(node), Some(Mode::Shared));
+    assert!(cluster.told(A).is_empty(), "what it would answer is old");
+    cluster.cut.clear();
+    cluster.pass(200_000);
+    assert_eq!(cluster.look_at(node, A), (1, false));
+}
