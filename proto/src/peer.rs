@@ -158,6 +158,9 @@ impl From<ToPeer> for v1::ToPeer {
             ToPeer::Tokens { view, parcel: Parcel { number, heard, messages } } => {
                 Is::Tokens(to_peer::Parcel { view: view.into_wire(), number, heard, messages: messages.into_wire() })
             }
+            ToPeer::Parted { view, neighbour } => {
+                Is::Parted(to_peer::Parted { view: view.into_wire(), neighbour: neighbour.into_wire() })
+            }
             ToPeer::RenewNode { view, sent } => {
                 Is::RenewNode(to_peer::Lease { view: view.into_wire(), sent, lasts: 0 })
             }
@@ -223,6 +226,10 @@ impl TryFrom<v1::ToPeer> for ToPeer {
                 let parcel = Parcel { number, heard, messages: need(messages, "tokens.messages")? };
                 ToPeer::Tokens { view: need(view, "tokens.view")?, parcel }
             }
+            Is::Parted(parted) => ToPeer::Parted {
+                view: need(parted.view, "parted.view")?,
+                neighbour: need(parted.neighbour, "parted.neighbour")?,
+            },
             Is::RenewNode(lease) => ToPeer::RenewNode { view: need(lease.view, "renew_node.view")?, sent: lease.sent },
             Is::NodeLease(to_peer::Lease { view, sent, lasts }) => {
                 ToPeer::NodeLease { view: need(view, "node_lease.view")?, sent, lasts }

@@ -235,6 +235,8 @@ impl NodeMachine {
     /// The session is over: whoever claims it must start a new one.
     pub(super) fn session_gone(&mut self, session: SessionId) {
         if let Some(conn) = self.attach.by_session.remove(&session) {
+            self.attach.travelling.remove(&session);
+            self.attach.again.remove(&session);
             self.attach.conns.remove(&conn);
             self.tell(conn, ToMount::Gone);
         }
@@ -244,8 +246,8 @@ impl NodeMachine {
         let Some(session) = self.session_of(conn) else { return };
         // A mount speaks for its own session only.
         let commands: Vec<Command> = commands.into_iter().filter(|c| c.session == session).collect();
+        let again = self.attach.again.remove(&session);
         if !self.is_leader() {
-            let again = self.attach.again.remove(&session);
             for command in commands {
                 self.pass_on(command, again);
             }

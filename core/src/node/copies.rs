@@ -34,6 +34,7 @@
 
 use super::NodeMachine;
 use super::io::Conn;
+use super::lead::weight;
 use super::messages::{Item, ToPeer};
 use super::status::CopiesStatus;
 use crate::meta::Fact;
@@ -43,6 +44,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// For so long after a recall an object is not given out again.
 const PEACE_US: u64 = 1_000_000;
+/// Commands in one message to the leader, and about the bytes in them. Few: looking whether there is room goes through them.
+const COMMANDS_TOGETHER: usize = 64;
+const BYTES_TOGETHER: usize = 1 << 20;
 /// A command that was let in and not carried out for so long is sent to the leader again.
 const HELD_AGAIN_US: u64 = 500_000;
 /// Copies given out at most: some hundred megabytes of memory.
@@ -346,6 +350,12 @@ impl Copies {
     }
 }
 
+/// Whether another command may go into the same message: not so many that the other side would not take it.
+fn has_room(commands: &[Command]) -> bool {
+    commands.len() < COMMANDS_TOGETHER
+        && commands.iter().map(|command| weight(&command.op)).sum::<usize>() < BYTES_TOGETHER
+}
+
 /// A command's own mount keeps its names.
 fn keeps(object: &Object, conn: Conn, by: Option<Conn>) -> bool {
     matches!(object, Object::Entry(..)) && by == Some(conn)
@@ -435,7 +445,9 @@ impl NodeMachine {
     pub(super) fn send_as_it_came(&mut self, command: Command) {
         let Some(leader) = self.leader else { return };
         match self.out.last_mut() {
-            Some(super::Output::Peer { to, message: ToPeer::Commands(commands) }) if *to == leader => {
+            Some(super::Output::Peer { to, message: ToPeer::Commands(commands) })
+                if *to == leader && has_room(commands) =>
+            {
                 commands.push(command);
             }
             _ => self.send(leader, ToPeer::Commands(vec![command])),
@@ -447,7 +459,7 @@ impl NodeMachine {
         let view = self.tokens.view();
         match self.out.last_mut() {
             Some(super::Output::Peer { to, message: ToPeer::Held { view: v, commands } })
-                if (*to, *v) == (leader, view) =>
+                if (*to, *v) == (leader, view) && has_room(commands) =>
             {
                 commands.push(command);
             }
@@ -472,7 +484,8 @@ impl NodeMachine {
         while !waiting.sure {
             // First of all; and again when it holds what it needed then, for its names may stand for something else by now.
             if (waiting.objects.is_none() || self.has_tokens(waiting)) && self.look_what_it_touches(waiting).is_err() {
-                return true;
+                self.stop("the state store cannot be read");
+                return false;
             }
             if !self.has_tokens(waiting) {
                 return false;
@@ -655,7 +668,8 @@ impl NodeMachine {
             self.tokens.hold(ino, now);
         }
         for waiting in self.copies.waiting.values_mut().flatten() {
-            (waiting.has, waiting.wants, waiting.sure) = (0, false, waiting.held_elsewhere);
+            // What another node let in it let in under the tokens of the last tree.
+            (waiting.has, waiting.wants, waiting.sure, waiting.held_elsewhere) = (0, false, false, false);
         }
     }
 

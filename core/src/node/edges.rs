@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 
 /// What was not confirmed for this long is said again.
 const AGAIN_US: u64 = 300_000;
+/// Whoever confirms nothing for this long does not hear, or is not heard.
+const PARTED_US: u64 = 2_000_000;
 
 /// What travels: some messages under a number (0: none), and the last number heard from the other side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +21,9 @@ pub struct Parcel {
 pub(super) struct Edge {
     sent: u64,
     unconfirmed: VecDeque<(u64, Vec<Message>)>,
-    /// When something was sent, or sent again, last.
+    /// When something was sent, or sent again, last; and since when nothing of that was confirmed.
     sent_at: u64,
+    silent_since: u64,
     heard: u64,
     owes_word: bool,
 }
@@ -29,7 +32,7 @@ impl Edge {
     pub(super) fn say(&mut self, messages: Vec<Message>, now: u64) -> Parcel {
         self.sent += 1;
         if self.unconfirmed.is_empty() {
-            self.sent_at = now;
+            (self.sent_at, self.silent_since) = (now, now);
         }
         self.unconfirmed.push_back((self.sent, messages.clone()));
         self.owes_word = false;
@@ -37,9 +40,10 @@ impl Edge {
     }
 
     /// What is new of it.
-    pub(super) fn hear(&mut self, parcel: Parcel) -> Option<Vec<Message>> {
+    pub(super) fn hear(&mut self, parcel: Parcel, now: u64) -> Option<Vec<Message>> {
         while self.unconfirmed.front().is_some_and(|(number, _)| *number <= parcel.heard) {
             self.unconfirmed.pop_front();
+            self.silent_since = now;
         }
         if parcel.number == 0 {
             return None;
@@ -55,6 +59,11 @@ impl Edge {
     /// The word that something was heard, if nothing else said so.
     pub(super) fn word(&mut self) -> Option<Parcel> {
         std::mem::take(&mut self.owes_word).then_some(Parcel { number: 0, heard: self.heard, messages: Vec::new() })
+    }
+
+    /// Whether the other side has confirmed nothing for long.
+    pub(super) fn is_parted(&self, now: u64) -> bool {
+        !self.unconfirmed.is_empty() && now >= self.silent_since + PARTED_US
     }
 
     /// What is to be said again: at once, where it is known that something was lost.
@@ -117,7 +126,7 @@ mod tests {
         }
 
         fn arrive(&mut self, to: usize, parcel: Parcel) {
-            if let Some(messages) = self.ends[to].hear(parcel) {
+            if let Some(messages) = self.ends[to].hear(parcel, self.now) {
                 self.heard[to].extend(messages.into_iter().map(|message| message.object));
             }
             let word = self.ends[to].word();

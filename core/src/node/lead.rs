@@ -22,6 +22,8 @@ const SPACE_RECENT_US: u64 = 5_000_000;
 /// A node that was not heard of for so long is left out of the tree; who is in it must have been steady for some time.
 const SILENT_US: u64 = 1_000_000;
 const STEADY_US: u64 = 300_000;
+/// Who does not hear a neighbour is not its neighbour for so long.
+const PARTED_US: u64 = 60_000_000;
 /// Entries that a leader proposes ahead of its own disk.
 const UNPERSISTED_MAX: u64 = 256;
 
@@ -47,6 +49,10 @@ pub(super) struct Lead {
     /// lease is renewed.
     there: BTreeMap<NodeId, u64>,
     there_since: u64,
+    /// Nodes that fetch the state, until they follow the log again.
+    fetching: BTreeSet<NodeId>,
+    /// Nodes that do not hear each other, and until when they are no neighbours.
+    parted: BTreeMap<(NodeId, NodeId), u64>,
     /// These are to hear at once what is committed.
     tells_commit: BTreeSet<NodeId>,
     /// Replies that go out behind that word.
@@ -160,7 +166,10 @@ impl NodeMachine {
         let id = ViewId { term: self.raw.raft.term, number };
         let there = &self.lead.there;
         let parents = self.config.topology.parents(me, &there.keys().copied().chain([me]).collect());
-        let seat = |(node, parent)| (node, Seat { parent, life: there.get(&node).copied().unwrap_or(0) });
+        let seat = |(node, parent)| {
+            let parent = if self.are_parted(node, parent) { me } else { parent };
+            (node, Seat { parent, life: there.get(&node).copied().unwrap_or(0) })
+        };
         let seats = parents.into_iter().map(seat).collect();
         // All that was let in before is in the log.
         self.tokens = Tokens::root(me, Place { id, seats }, self.raw.raft.raft_log.last_index());
@@ -171,7 +180,18 @@ impl NodeMachine {
     /// A node that went silent, or is heard again, is followed by another tree: once what nodes hold in this one is over.
     fn tick_tree(&mut self) {
         let now = self.now.mono;
-        let is_there = |(_, promised): &(NodeId, Promised)| promised.sent + SILENT_US > now;
+        self.lead.parted.retain(|_, until| *until > now);
+        for (node, progress) in self.raw.raft.prs().iter() {
+            match progress.state {
+                raft::ProgressState::Snapshot => self.lead.fetching.insert(NodeId(*node)),
+                raft::ProgressState::Replicate => self.lead.fetching.remove(&NodeId(*node)),
+                raft::ProgressState::Probe => false,
+            };
+        }
+        // Who fetches the whole state carries nothing out meanwhile, and would keep what it let in for so long.
+        let is_there = |(node, promised): &(NodeId, Promised)| {
+            promised.sent + SILENT_US > now && !self.lead.fetching.contains(node)
+        };
         let there = self.lead.lease.promised().filter(is_there).map(|(node, promised)| (node, promised.life)).collect();
         if there != self.lead.there {
             self.lead.there = there;
@@ -186,8 +206,26 @@ impl NodeMachine {
     }
 
     fn tree_is_to_change(&self) -> bool {
-        let seats = self.tokens.place().seats.iter();
-        seats.map(|(node, seat)| (*node, seat.life)).ne(self.lead.there.iter().map(|(node, life)| (*node, *life)))
+        let seats = &self.tokens.place().seats;
+        let parted = seats.iter().any(|(node, seat)| self.are_parted(*node, seat.parent));
+        parted
+            || seats.iter().map(|(node, seat)| (*node, seat.life)).ne(self
+                .lead
+                .there
+                .iter()
+                .map(|(node, life)| (*node, *life)))
+    }
+
+    /// Two neighbours in the tree that do not hear each other: each hangs on the root for a while.
+    pub(super) fn parted(&mut self, from: NodeId, view: ViewId, neighbour: NodeId) {
+        if self.is_leader() && view == self.tokens.view() {
+            let (one, other) = (from.min(neighbour), from.max(neighbour));
+            self.lead.parted.insert((one, other), self.now.mono + PARTED_US);
+        }
+    }
+
+    fn are_parted(&self, one: NodeId, other: NodeId) -> bool {
+        self.lead.parted.contains_key(&(one.min(other), one.max(other)))
     }
 
     /// A node asks for how long it may rely on what it holds.
@@ -303,7 +341,6 @@ impl NodeMachine {
     pub(super) fn queue_command(&mut self, command: Command, held: bool) {
         let (id, number) = (command.session, command.number);
         let Some(session) = self.sessions.get(&id) else { return self.session_gone(id) };
-        self.lead.heard(id, self.now.mono);
         let next = self.lead.queued.get(&id).copied().unwrap_or(0).max(session.last) + 1;
         if number > next {
             return self.again(&[id]);
@@ -321,6 +358,8 @@ impl NodeMachine {
             return;
         }
         self.lead.queued.insert(id, number);
+        // What comes again says nothing of the mount: a node sends what it let in until it is carried out.
+        self.lead.heard(id, self.now.mono);
         let deny = self.denied(&command.op);
         let item = Item::Command { command, deny };
         if held {
@@ -427,23 +466,25 @@ fn take_batch(queue: &mut Queue) -> Vec<Item> {
         .take(BATCH_COMMANDS_MAX)
         .take_while(|item| {
             let first = bytes == 0;
-            bytes += weight(item);
+            bytes += weight_of(item);
             first || bytes <= BATCH_BYTES_MAX
         })
         .count();
     queue.drain(..fits).collect()
 }
 
-fn weight(item: &Item) -> usize {
-    let payload = match item {
-        Item::Command { command, .. } => match &command.op {
-            Op::Write(write) => match &write.data {
-                WriteData::Inline(bytes) => bytes.len(),
-                WriteData::Slice(_) => 0,
-            },
-            Op::SetXattr(set) => set.value.len(),
-            _ => 0,
+fn weight_of(item: &Item) -> usize {
+    if let Item::Command { command, .. } = item { weight(&command.op) } else { 128 }
+}
+
+/// About the bytes that a command takes.
+pub(super) fn weight(op: &Op) -> usize {
+    let payload = match op {
+        Op::Write(write) => match &write.data {
+            WriteData::Inline(bytes) => bytes.len(),
+            WriteData::Slice(_) => 0,
         },
+        Op::SetXattr(set) => set.value.len(),
         _ => 0,
     };
     payload + 128

@@ -67,6 +67,11 @@ pub enum ToPeer {
         view: ViewId,
         parcel: Parcel,
     },
+    /// To the leader: this neighbour of mine does not confirm what I say.
+    Parted {
+        view: ViewId,
+        neighbour: NodeId,
+    },
     /// To the leader: for how long may I rely on what I hold? `sent` is my clock and comes back with the answer.
     RenewNode {
         view: ViewId,

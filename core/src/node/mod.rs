@@ -370,11 +370,14 @@ impl NodeMachine {
                 self.hello(from, &Hello { fresh, member, reply, last, life });
             }
             ToPeer::Beat { term, sent, commit } => self.beat(from, term, sent, commit),
+            // What it promises on was sent before.
+            ToPeer::Promise { sent, .. } if sent > self.now.mono => {}
             ToPeer::Promise { term, sent, life } => self.lead.lease.promise(term, from, Promised { sent, life }),
             ToPeer::Commands(commands) => self.commands_from_peer(from, commands),
             ToPeer::Held { view, commands } => self.held_from_peer(from, view, commands),
             ToPeer::View { id, seats } => self.view_came(from, id, seats),
             ToPeer::Tokens { view, parcel } => self.tokens_came(from, view, parcel),
+            ToPeer::Parted { view, neighbour } => self.parted(from, view, neighbour),
             ToPeer::RenewNode { view, sent } => self.renew_node(from, view, sent),
             ToPeer::NodeLease { view, sent, lasts } => self.node_lease_came(from, view, sent, lasts),
             ToPeer::OpenSession { client, nonce } => self.open_session(client, nonce),

@@ -2,6 +2,7 @@
 
 mod breaks;
 mod copies;
+mod parted;
 mod tokens;
 
 use super::*;
@@ -39,6 +40,10 @@ struct Cluster {
     peers: BTreeMap<NodeId, Peer>,
     now: u64,
     cut: BTreeSet<NodeId>,
+    /// Ways between two nodes, one way round.
+    cut_links: BTreeSet<(NodeId, NodeId)>,
+    /// What Raft says does not reach these.
+    deaf: BTreeSet<NodeId>,
     held_disks: BTreeSet<NodeId>,
     mounts: Vec<(NodeId, Conn, ToMount)>,
     sent: Vec<(NodeId, NodeId, ToPeer)>,
@@ -72,6 +77,8 @@ impl Cluster {
             peers: BTreeMap::new(),
             now: 1_000_000,
             cut: BTreeSet::new(),
+            cut_links: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             held_disks: BTreeSet::new(),
             mounts: Vec::new(),
             sent: Vec::new(),
@@ -158,8 +165,13 @@ impl Cluster {
             Output::Mount { conn, message } => self.mounts.push((id, conn, message)),
             Output::Peer { to, message } => {
                 self.sent.push((id, to, message.clone()));
+                let heard = !(self.deaf.contains(&to) && matches!(message, ToPeer::Raft(_)));
+                let links = &self.cut_links;
                 if !self.cut.contains(&id)
                     && !self.cut.contains(&to)
+                    && !links.contains(&(id, to))
+                    && !links.contains(&(to, id))
+                    && heard
                     && let Some(to) = self.peers.get_mut(&to)
                 {
                     to.inbox.push(Input::Peer { from: id, message });

@@ -381,7 +381,7 @@ impl NodeMachine {
             return;
         }
         let Some(edge) = tokens.edges.get_mut(&from) else { return };
-        for message in edge.hear(parcel).unwrap_or_default() {
+        for message in edge.hear(parcel, self.now.mono).unwrap_or_default() {
             // What no state allows changes nothing.
             if tokens.vertex.receive(from, message).is_err() {
                 tokens.refused += 1;
@@ -444,6 +444,13 @@ impl NodeMachine {
         }
         for (node, parcel) in said {
             self.send(node, ToPeer::Tokens { view, parcel });
+        }
+        let parted = self.tokens.edges.iter().filter(|(_, edge)| edge.is_parted(now)).map(|(node, _)| *node);
+        for neighbour in parted.collect::<Vec<NodeId>>() {
+            match self.leader {
+                Some(leader) if leader != self.config.id => self.send(leader, ToPeer::Parted { view, neighbour }),
+                _ => {}
+            }
         }
         let tokens = &mut self.tokens;
         if let Some(leader) = self.leader.filter(|leader| *leader != self.config.id)

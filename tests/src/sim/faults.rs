@@ -136,6 +136,10 @@ impl World {
     }
 
     fn freeze_mount(&mut self, mount: usize) {
+        // What came while it is frozen waits in order; a longer time for what comes later would turn that around.
+        if self.mounts[mount].frozen_until > self.now {
+            return;
+        }
         self.stats.count("freeze mount");
         let until = self.now + self.rng.range(100_000, 20_000_000);
         self.trace.note(self.now, || format!("mount {mount} freezes until {}", until / 1000));

@@ -8,7 +8,7 @@ const A: Conn = Conn(31);
 const B: Conn = Conn(32);
 
 /// A few nodes, all of whom have a seat in the leader's tree.
-fn in_a_tree(nodes: u64) -> Cluster {
+pub(super) fn in_a_tree(nodes: u64) -> Cluster {
     let mut cluster = Cluster::new(nodes);
     cluster.pass(4_000_000);
     assert_eq!(cluster.parents().len() as u64, nodes - 1);
@@ -16,29 +16,29 @@ fn in_a_tree(nodes: u64) -> Cluster {
 }
 
 impl Cluster {
-    fn parents(&self) -> BTreeMap<NodeId, NodeId> {
+    pub(super) fn parents(&self) -> BTreeMap<NodeId, NodeId> {
         self.machine(self.leader()).status().tokens.parents
     }
 
-    fn followers(&self) -> [NodeId; 2] {
+    pub(super) fn followers(&self) -> [NodeId; 2] {
         let leader = self.leader();
         let followers: Vec<NodeId> = self.peers.keys().copied().filter(|id| *id != leader).collect();
         [followers[0], followers[1]]
     }
 
-    fn says_at(&mut self, node: NodeId, conn: Conn, message: ToNode) {
+    pub(super) fn says_at(&mut self, node: NodeId, conn: Conn, message: ToNode) {
         self.peers.get_mut(&node).unwrap().inbox.push(Input::Mount { conn, message });
         self.settle();
     }
 
-    fn told(&mut self, conn: Conn) -> Vec<ToMount> {
+    pub(super) fn told(&mut self, conn: Conn) -> Vec<ToMount> {
         let (told, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.mounts).into_iter().partition(|m| m.1 == conn);
         self.mounts = rest;
         told.into_iter().map(|(_, _, message)| message).collect()
     }
 
     /// A mount at a node, with a session, and a lease as soon as the node has one.
-    fn attach_at(&mut self, node: NodeId, conn: Conn) -> SessionId {
+    pub(super) fn attach_at(&mut self, node: NodeId, conn: Conn) -> SessionId {
         let nonce = conn.0;
         self.says_at(node, conn, ToNode::Hello { session: None, client: format!("host{nonce}:/mnt"), nonce });
         self.pass(200_000);
@@ -51,13 +51,13 @@ impl Cluster {
         session
     }
 
-    fn renew_at(&mut self, node: NodeId, conn: Conn) -> bool {
+    pub(super) fn renew_at(&mut self, node: NodeId, conn: Conn) -> bool {
         self.says_at(node, conn, ToNode::Renew { sent: 7 });
         self.told(conn).iter().any(|m| matches!(m, ToMount::Lease { sent: 7, .. }))
     }
 
     /// Time passes for a mount that goes on having its lease renewed.
-    fn pass_with(&mut self, node: NodeId, conn: Conn, us: u64) {
+    pub(super) fn pass_with(&mut self, node: NodeId, conn: Conn, us: u64) {
         for _ in 0..us / 100_000 {
             self.pass(100_000);
             self.renew_at(node, conn);
@@ -65,7 +65,7 @@ impl Cluster {
     }
 
     /// Asks for the root's attributes, and for copies: how many came, and whether the leader was asked.
-    fn look_at(&mut self, node: NodeId, conn: Conn) -> (usize, bool) {
+    pub(super) fn look_at(&mut self, node: NodeId, conn: Conn) -> (usize, bool) {
         self.sent.clear();
         let query = Query::GetAttr(GetAttr { ino: Ino::ROOT });
         self.says_at(node, conn, ToNode::Ask { id: 1, cred: Cred::ROOT, query, keep: true });
@@ -75,14 +75,14 @@ impl Cluster {
     }
 
     /// A directory is made by a mount: whether the node let that in, and whether there was a reply.
-    fn makes(&mut self, node: NodeId, conn: Conn, session: SessionId, number: u64) -> (bool, bool) {
+    pub(super) fn makes(&mut self, node: NodeId, conn: Conn, session: SessionId, number: u64) -> (bool, bool) {
         self.sent.clear();
         self.says_at(node, conn, ToNode::Commands(vec![Self::mkdir(session, number)]));
         let held = self.sent.iter().any(|(from, _, m)| *from == node && matches!(m, ToPeer::Held { .. }));
         (held, self.told(conn).iter().any(|m| matches!(m, ToMount::Replies(_))))
     }
 
-    fn holds(&self, node: NodeId) -> Option<Mode> {
+    pub(super) fn holds(&self, node: NodeId) -> Option<Mode> {
         let row = self.machine(node).tokens(Ino::ROOT, 1).into_iter().next();
         row.filter(|row| row.object == Ino::ROOT)?.held
     }
