@@ -140,14 +140,15 @@ impl MountMachine {
         self.locks.in_vain.contains(&id)
     }
 
-    /// It fails, and gives its place in a queue back, should it have one.
+    /// It fails; or if it waits for a lock, it does not any longer: only the state knows whether that was broken too, or given
+    /// out meanwhile.
     pub(super) fn stop_relying(&mut self, id: CallId) {
-        let place = self.running.get(&id).and_then(|running| running.call.place_in_queue(id));
+        self.locks.in_vain.remove(&id);
+        if matches!(self.running.get(&id), Some(Running { want: Some(Want::Turn { .. }), .. })) {
+            return self.interrupted(id);
+        }
         self.asks.retain(|_, asked| asked.call != id);
         self.finish(id, Err(Errno::EIO));
-        if let Some(cancel) = place {
-            self.begin_own(Call::Do(cancel.into()));
-        }
     }
 
     /// A call that no program made and nobody waits for.
