@@ -114,8 +114,3 @@ fn a_nodes_lease_that_is_too_long_is_seen() {
 fn words_about_tokens_that_get_lost_are_seen() {
     is_seen(Planted::TokensSwallowed, 100);
 }
-
-#[test]
-fn commands_let_in_under_an_earlier_tree_are_seen() {
-    is_seen(Planted::HeldOfAnyTree, 300);
-}

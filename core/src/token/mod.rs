@@ -1,6 +1,6 @@
 //! # Tokens: who may change an object, and whose copy of it is true
 //!
-//! Every object has one token. It moves along a tree whose inner vertices are nodes and whose leaves are mounts, by Raymond's
+//! Every object has one token. It moves along a tree of nodes (whose leaves could be mounts as well: nothing here minds), by Raymond's
 //! algorithm (K. Raymond, "A tree-based algorithm for distributed mutual exclusion", 1989), extended by shared copies. Each
 //! vertex knows its neighbours only.
 //!

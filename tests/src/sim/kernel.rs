@@ -137,6 +137,14 @@ impl World {
         })
     }
 
+    /// Whether a process of this mount is changing this very name. A kernel may find the old one until it has the reply, though
+    /// others found the new one already (docs/semantics: between two programs on one mount): what is found so is not judged.
+    pub(super) fn is_being_changed_here(&self, mount: usize, act: &Act) -> bool {
+        let Act::Lookup { dir, name } = act else { return false };
+        let name = (*dir, name_of(*name));
+        self.acts_under_way(mount).any(|other| names_changed(other).contains(&name))
+    }
+
     fn acts_under_way(&self, mount: usize) -> impl Iterator<Item = &Act> {
         self.mounts[mount].processes.iter().filter_map(|process| process.act_under_way())
     }

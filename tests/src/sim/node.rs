@@ -8,7 +8,7 @@ use super::planted::Planted;
 use super::world::{Event, Life, World};
 use baton_core::meta::{Query, Step, Stop, Txn};
 use baton_core::node::Conn;
-use baton_core::node::{Changes, Config, Input, NodeMachine, Now, Output, Space, TICK_US, ToPeer, Topology, ViewId};
+use baton_core::node::{Changes, Config, Input, NodeMachine, Now, Output, Space, TICK_US, ToPeer, Topology};
 use baton_core::session::{Reply, ToMount, ToNode};
 use baton_core::types::{ClusterId, Cred, NodeId, Owner, SliceId, Stamp};
 
@@ -252,11 +252,6 @@ impl World {
                     parcel.messages.clear();
                 }
                 ToPeer::Tokens { view, parcel }
-            }
-            (Some(Planted::HeldOfAnyTree), ToPeer::Held { view, commands }) => {
-                let tokens = self.nodes[to].machine.as_ref().map(|machine| machine.status().tokens.view);
-                let (term, number) = tokens.unwrap_or((view.term, view.number));
-                ToPeer::Held { view: ViewId { term, number }, commands }
             }
             (_, message) => message,
         };

@@ -36,12 +36,10 @@ pub enum Planted {
     LongNodeLease,
     /// What nodes say to each other about tokens gets lost on the way, and its arrival is confirmed.
     TokensSwallowed,
-    /// The leader takes commands of an earlier tree for ones of this.
-    HeldOfAnyTree,
 }
 
 impl Planted {
-    pub const ALL: [Planted; 17] = [
+    pub const ALL: [Planted; 16] = [
         Planted::EarlyPersisted,
         Planted::StaleReader,
         Planted::SliceNotStored,
@@ -58,7 +56,6 @@ impl Planted {
         Planted::LeaseOfAnybody,
         Planted::LongNodeLease,
         Planted::TokensSwallowed,
-        Planted::HeldOfAnyTree,
     ];
 
     pub fn name(self) -> &'static str {
@@ -79,7 +76,6 @@ impl Planted {
             Planted::LeaseOfAnybody => "lease-of-anybody",
             Planted::LongNodeLease => "long-node-lease",
             Planted::TokensSwallowed => "tokens-swallowed",
-            Planted::HeldOfAnyTree => "held-of-any-tree",
         }
     }
 

@@ -95,7 +95,9 @@ impl World {
             return;
         };
         let now = self.mounts[mount].clock.mono(self.now);
-        if let Some(outcome) = self.mounts[mount].kernel.answer(&act, now) {
+        if let Some(outcome) = self.mounts[mount].kernel.answer(&act, now)
+            && !self.is_being_changed_here(mount, &act)
+        {
             return self.kernel_answers(mount, at, act, outcome);
         }
         // A mount that is stopped, or a directory in which another process of this kernel is busy.
