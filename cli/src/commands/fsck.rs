@@ -1,4 +1,4 @@
-use super::{admin, runtime};
+use super::{admin, runtime, told};
 use crate::failure::Failure;
 use crate::names;
 use baton_proto::v1::CheckRequest;
@@ -24,7 +24,7 @@ impl Fsck {
         let found = runtime()?.block_on(async {
             let mut admin = admin(&addresses).await?;
             let checked = admin.check(CheckRequest {}).await;
-            checked.map(|reply| reply.into_inner()).map_err(|status| Failure::Unhealthy(status.message().to_owned()))
+            checked.map(tonic::Response::into_inner).map_err(told)
         })?;
         if self.json {
             let row = json!({

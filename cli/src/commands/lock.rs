@@ -1,4 +1,4 @@
-use super::{admin, leader, runtime};
+use super::{admin, leader, runtime, told};
 use crate::failure::Failure;
 use crate::names;
 use baton_proto::v1::{BreakLocksRequest, BrokenRow, LockRow, LocksReply, LocksRequest};
@@ -61,10 +61,6 @@ impl Lock {
             What::Break(order) => order.run(),
         }
     }
-}
-
-fn told(status: tonic::Status) -> Failure {
-    Failure::Unhealthy(status.message().to_owned())
 }
 
 impl Ls {

@@ -39,6 +39,11 @@ async fn leader(addresses: &[String]) -> Result<AdminClient<Channel>, Failure> {
     }
 }
 
+/// A node answered that it cannot.
+fn told(status: tonic::Status) -> Failure {
+    Failure::Unhealthy(status.message().to_owned())
+}
+
 /// What stands around the innermost reason says only that it failed.
 fn innermost(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), innermost)

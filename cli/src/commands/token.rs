@@ -1,4 +1,4 @@
-use super::{admin, leader, runtime};
+use super::{admin, leader, runtime, told};
 use crate::failure::Failure;
 use crate::names;
 use baton_proto::v1::{CopiesReply, CopiesRequest, CopyRow, LockRow, LocksRequest, StatusRequest, TokenRow};
@@ -92,10 +92,6 @@ impl Who {
         }
         Ok(())
     }
-}
-
-fn told(status: tonic::Status) -> Failure {
-    Failure::Unhealthy(status.message().to_owned())
 }
 
 fn inode(path: &PathBuf) -> Result<u64, Failure> {

@@ -37,7 +37,7 @@ mod value;
 mod xattr;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use answer::{Answer, DirEntry, Layout, Piece, PieceSource, StatFs};
 pub use codec::{CodecError, decode_key, decode_value, encode_key, encode_value};

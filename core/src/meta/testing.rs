@@ -1,6 +1,6 @@
 //! What the tests beside the code share: a small world with one file system in memory.
 
-use super::ops::{Create, GetAttr, Lookup, LookupName, Mkdir, Mknod, SliceRef, Write, WriteAt, WriteData};
+use super::ops::{Create, GetAttr, Lookup, LookupName, Mkdir, Mknod, SetAttr, SliceRef, Write, WriteAt, WriteData};
 use super::{Answer, Inode, Memory, Op, Query, Run, Step, Stop, Txn, check};
 use crate::types::{Attr, Cred, Errno, Ino, Kind, Name, NodeId, Owner, SessionId, SliceId, Stamp};
 use bytes::Bytes;
@@ -12,6 +12,10 @@ pub(super) struct World {
     /// Whose commands they are.
     pub(super) session: Option<SessionId>,
 }
+
+/// Sets nothing: what a test sets it says.
+pub(crate) const SET_NOTHING: SetAttr =
+    SetAttr { ino: Ino::ROOT, mode: None, uid: None, gid: None, size: None, atime: None, mtime: None, opened: false };
 
 pub(super) fn user(id: u32) -> Cred {
     Cred { uid: id, gid: id, groups: Some(Vec::new()) }

@@ -1,9 +1,8 @@
 //! The mounts that are connected to this node, and the questions that wait.
 //!
 //! A node that does not lead answers what it holds ([`super::tokens`]) and lets commands on it in; other commands and
-//! questions it hands on to the leader. When something may have been lost on
-//! that way (a new leader, a broken stream) the mounts are told to send *again* what is unanswered; the session table makes
-//! that harmless.
+//! questions it hands on to the leader. When something may have been lost on that way (a new leader, a broken stream) the
+//! mounts are told to send *again* what is unanswered; the session table makes that harmless.
 
 use super::NodeMachine;
 use super::io::{Conn, Output};
@@ -44,6 +43,13 @@ impl Attach {
     /// Question ids start anywhere: an answer to a question of this node's last life must not fit one of this.
     pub(super) fn new(seed: u64) -> Attach {
         Attach { next_ask: seed >> 1, ..Attach::default() }
+    }
+
+    /// The session hangs here no longer; on which connection it did.
+    fn detach(&mut self, session: SessionId) -> Option<Conn> {
+        self.travelling.remove(&session);
+        self.again.remove(&session);
+        self.by_session.remove(&session)
     }
 }
 
@@ -110,9 +116,7 @@ impl NodeMachine {
         if let Some(session) = self.session_of(conn)
             && self.attach.by_session.get(&session) == Some(&conn)
         {
-            self.attach.by_session.remove(&session);
-            self.attach.travelling.remove(&session);
-            self.attach.again.remove(&session);
+            self.attach.detach(session);
             // What waits at the leader was counted; here it was not.
             if !self.is_leader() {
                 self.nothing_waits_of(session);
@@ -234,9 +238,7 @@ impl NodeMachine {
 
     /// The session is over: whoever claims it must start a new one.
     pub(super) fn session_gone(&mut self, session: SessionId) {
-        if let Some(conn) = self.attach.by_session.remove(&session) {
-            self.attach.travelling.remove(&session);
-            self.attach.again.remove(&session);
+        if let Some(conn) = self.attach.detach(session) {
             self.attach.conns.remove(&conn);
             self.tell(conn, ToMount::Gone);
         }
@@ -273,7 +275,7 @@ impl NodeMachine {
         } else if self.copies.is_let_in(session, number) {
             self.send_held(command);
         } else if self.copies.is_waiting(session) || !(again || self.travels(&command)) {
-            self.let_in(Item::Command { command, deny: None });
+            self.let_in(Item::Command { command, deny: None }, false);
         } else {
             let travelling = self.attach.travelling.entry(session).or_default();
             *travelling = number.max(*travelling);

@@ -333,13 +333,11 @@ impl Copies {
     /// Whoever knows one of the names knows all of them after a rename.
     fn share_names(&mut self, objects: &[Object], by: Option<Conn>, now: u64) {
         let Some(conn) = by else { return };
-        let names = || objects.iter().filter(|object| matches!(object, Object::Entry(..)));
-        if !names().any(|name| self.of.get(name).is_some_and(|holders| holders.contains_key(&conn))) {
-            return;
-        }
-        let names: Vec<Object> = names().cloned().collect();
-        for name in &names {
-            self.insert(conn, name, now);
+        let names = objects.iter().filter(|object| matches!(object, Object::Entry(..)));
+        if names.clone().any(|name| self.of.get(name).is_some_and(|holders| holders.contains_key(&conn))) {
+            for name in names {
+                self.insert(conn, name, now);
+            }
         }
     }
 
@@ -368,16 +366,9 @@ fn quiet(object: &Object) -> (Ino, bool) {
 impl NodeMachine {
     /// Takes a command in: it is proposed as soon as nobody else has a copy of what it touches, and after all that its session
     /// sent before it.
-    pub(super) fn let_in(&mut self, item: Item) {
-        self.let_in_or_wait(item, false);
-    }
-
-    /// At the leader: a command that another node let in.
-    pub(super) fn let_in_elsewhere(&mut self, item: Item) {
-        self.let_in_or_wait(item, true);
-    }
-
-    fn let_in_or_wait(&mut self, item: Item, held_elsewhere: bool) {
+    ///
+    /// `held_elsewhere`: another node let it in, and it waits for nothing but its turn.
+    pub(super) fn let_in(&mut self, item: Item, held_elsewhere: bool) {
         let Item::Command { command, .. } = &item else { return self.lead.queue.push_back(item) };
         let (session, number) = (command.session, command.number);
         let mut waiting = Waiting::new(item, self.now.mono, held_elsewhere);
@@ -421,13 +412,13 @@ impl NodeMachine {
     }
 
     /// The command is let in: here it is proposed, or sent to the leader.
-    fn propose_soon(&mut self, waiting: Waiting) {
+    fn propose_soon(&mut self, mut waiting: Waiting) {
         if let Item::Command { command, .. } = &waiting.item
             && !self.is_leader()
             && self.is_carried_out(command)
         {
             let command = command.clone();
-            self.drop_waiting(waiting);
+            self.wants_nothing(&mut waiting);
             return self.send_as_it_came(command);
         }
         let Waiting { item, objects, tokens, .. } = waiting;
@@ -574,10 +565,6 @@ impl NodeMachine {
     }
 
     /// It will not be let in here.
-    fn drop_waiting(&mut self, mut waiting: Waiting) {
-        self.wants_nothing(&mut waiting);
-    }
-
     fn wants_nothing(&mut self, waiting: &mut Waiting) {
         self.copies.end(&waiting.objects.take().unwrap_or_default());
         let tokens = std::mem::take(&mut waiting.tokens);
@@ -623,8 +610,8 @@ impl NodeMachine {
 
     /// The session's mount sends again what waits here, perhaps somewhere else.
     pub(super) fn nothing_waits_of(&mut self, session: SessionId) {
-        for waiting in self.copies.waiting.remove(&session).into_iter().flatten() {
-            self.drop_waiting(waiting);
+        for mut waiting in self.copies.waiting.remove(&session).into_iter().flatten() {
+            self.wants_nothing(&mut waiting);
         }
     }
 
@@ -650,9 +637,9 @@ impl NodeMachine {
     }
 
     /// What waits to be let in is not, and is sent again by whoever waits for it.
-    pub(super) fn drop_all_waiting(&mut self) {
-        for waiting in std::mem::take(&mut self.copies.waiting).into_values().flatten() {
-            self.drop_waiting(waiting);
+    pub(super) fn nothing_waits(&mut self) {
+        for mut waiting in std::mem::take(&mut self.copies.waiting).into_values().flatten() {
+            self.wants_nothing(&mut waiting);
         }
     }
 
@@ -705,7 +692,7 @@ impl NodeMachine {
     pub fn copies(&self, of: Option<Ino>, max: usize) -> Vec<CopyRow> {
         let now = self.now.mono;
         let client = |session: SessionId| self.sessions.get(&session).map_or(String::new(), |s| s.client.clone());
-        let wanted = |object: &Object| of.is_none_or(|ino| quiet(object).0 == ino);
+        let wanted = |object: &Object| of.is_none_or(|ino| object.ino() == ino);
         let copies = &self.copies;
         let held = copies.of.iter().filter(|(object, _)| wanted(object)).flat_map(|(object, holders)| {
             holders.iter().map(move |(conn, given)| CopyRow {

@@ -311,28 +311,16 @@ impl NodeMachine {
         }
     }
 
-    pub(super) fn commands_from_peer(&mut self, from: NodeId, commands: Vec<Command>) {
-        if !self.is_leader() || !self.lead.settled {
+    /// `held`: the node let them in under the tokens it held in this view. If that is not the view of now, they are nothing.
+    pub(super) fn commands_from_peer(&mut self, from: NodeId, held: Option<ViewId>, commands: Vec<Command>) {
+        if !self.is_leader() || !self.lead.settled || held.is_some_and(|view| view != self.tokens.view()) {
             let mut sessions: Vec<SessionId> = commands.iter().map(|c| c.session).collect();
             sessions.dedup();
             return self.send(from, ToPeer::Again(sessions));
         }
         for command in commands {
             self.lead.routes.insert(command.session, from);
-            self.queue_command(command, false);
-        }
-    }
-
-    /// Commands that a node let in under its own tokens: of this tree, or they are nothing.
-    pub(super) fn held_from_peer(&mut self, from: NodeId, view: ViewId, commands: Vec<Command>) {
-        if !self.is_leader() || !self.lead.settled || view != self.tokens.view() {
-            let mut sessions: Vec<SessionId> = commands.iter().map(|c| c.session).collect();
-            sessions.dedup();
-            return self.send(from, ToPeer::Again(sessions));
-        }
-        for command in commands {
-            self.lead.routes.insert(command.session, from);
-            self.queue_command(command, true);
+            self.queue_command(command, held.is_some());
         }
     }
 
@@ -361,12 +349,7 @@ impl NodeMachine {
         // What comes again says nothing of the mount: a node sends what it let in until it is carried out.
         self.lead.heard(id, self.now.mono);
         let deny = self.denied(&command.op);
-        let item = Item::Command { command, deny };
-        if held {
-            self.let_in_elsewhere(item);
-        } else {
-            self.let_in(item);
-        }
+        self.let_in(Item::Command { command, deny }, held);
     }
 
     /// What the leader refuses: the cluster's own operations from a mount, and growth when a disk is full.
@@ -408,7 +391,7 @@ impl NodeMachine {
             }
         }
         self.lead.queued.clear();
-        self.drop_all_waiting();
+        self.nothing_waits();
         self.all_again();
     }
 

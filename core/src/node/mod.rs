@@ -373,8 +373,8 @@ impl NodeMachine {
             // What it promises on was sent before.
             ToPeer::Promise { sent, .. } if sent > self.now.mono => {}
             ToPeer::Promise { term, sent, life } => self.lead.lease.promise(term, from, Promised { sent, life }),
-            ToPeer::Commands(commands) => self.commands_from_peer(from, commands),
-            ToPeer::Held { view, commands } => self.held_from_peer(from, view, commands),
+            ToPeer::Commands(commands) => self.commands_from_peer(from, None, commands),
+            ToPeer::Held { view, commands } => self.commands_from_peer(from, Some(view), commands),
             ToPeer::View { id, seats } => self.view_came(from, id, seats),
             ToPeer::Tokens { view, parcel } => self.tokens_came(from, view, parcel),
             ToPeer::Parted { view, neighbour } => self.parted(from, view, neighbour),

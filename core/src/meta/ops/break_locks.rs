@@ -59,7 +59,7 @@ mod tests {
         AwaitsLock, CancelLock, CopyRange, Fallocate, FallocateHow, Lock, Reap, SetAttr, Unlink, Unlock, Write,
         WriteAt, WriteData,
     };
-    use crate::meta::testing::{World, create, fails, name, user};
+    use crate::meta::testing::{SET_NOTHING, World, create, fails, name, user};
     use bytes::Bytes;
 
     fn lock(ino: Ino, owner: u64, ticket: Option<u64>) -> Lock {
@@ -72,7 +72,7 @@ mod tests {
     }
 
     fn truncate(ino: Ino, opened: bool) -> Op {
-        SetAttr { ino, mode: None, uid: None, gid: None, size: Some(0), atime: None, mtime: None, opened }.into()
+        SetAttr { ino, size: Some(0), opened, ..SET_NOTHING }.into()
     }
 
     fn awaits(ino: Ino, session: u64, owner: u64, ticket: u64) -> AwaitsLock {

@@ -158,34 +158,23 @@ impl SetAttr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::meta::testing::{World, attr, fails, user};
+    use crate::meta::testing::{SET_NOTHING, World, attr, fails, user};
     use crate::meta::{Answer, Stop};
 
-    const NOTHING: SetAttr = SetAttr {
-        ino: Ino::ROOT,
-        mode: None,
-        uid: None,
-        gid: None,
-        size: None,
-        atime: None,
-        mtime: None,
-        opened: false,
-    };
-
     fn chmod(ino: Ino, mode: u16) -> SetAttr {
-        SetAttr { ino, mode: Some(mode), ..NOTHING }
+        SetAttr { ino, mode: Some(mode), ..SET_NOTHING }
     }
 
     fn chown(ino: Ino, uid: Option<u32>, gid: Option<u32>) -> SetAttr {
-        SetAttr { ino, uid, gid, ..NOTHING }
+        SetAttr { ino, uid, gid, ..SET_NOTHING }
     }
 
     fn resize(ino: Ino, size: u64) -> SetAttr {
-        SetAttr { ino, size: Some(size), ..NOTHING }
+        SetAttr { ino, size: Some(size), ..SET_NOTHING }
     }
 
     fn times(ino: Ino, atime: Option<SetTime>, mtime: Option<SetTime>) -> SetAttr {
-        SetAttr { ino, atime, mtime, ..NOTHING }
+        SetAttr { ino, atime, mtime, ..SET_NOTHING }
     }
 
     #[test]

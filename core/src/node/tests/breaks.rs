@@ -3,6 +3,7 @@
 use super::*;
 use crate::meta::locks::FileLock;
 use crate::meta::ops::{BreakLocks, ForgetBroken, Lock, SetAttr};
+use crate::meta::testing::SET_NOTHING;
 use crate::types::Errno;
 
 const A: Conn = Conn(31);
@@ -92,15 +93,6 @@ fn only_the_leader_breaks_locks_and_no_mount_does() {
     cluster.give(follower, Input::BreakLocks(ORDER));
     cluster.pass(500_000);
     assert_eq!(cluster.broke(), Vec::<Vec<FileLock>>::new());
-    let chmod = SetAttr {
-        ino: Ino::ROOT,
-        mode: Some(0o700),
-        uid: None,
-        gid: None,
-        size: None,
-        atime: None,
-        mtime: None,
-        opened: false,
-    };
+    let chmod = SetAttr { mode: Some(0o700), ..SET_NOTHING };
     assert!(matches!(cluster.carried_out(leader, session, 3, chmod.into()), Reply::Done(_)));
 }

@@ -1,6 +1,6 @@
 //! Conversations in which somebody is parted from the others: from a neighbour, from the log, from a tree that is over.
 
-use super::tokens::in_a_tree;
+use super::tokens::{in_a_chain, in_a_tree};
 use super::*;
 use crate::types::Object;
 
@@ -22,14 +22,6 @@ impl Cluster {
             Ok(Some(Value::Entry(entry))) => entry.ino,
             other => panic!("{other:?}"),
         })
-    }
-
-    /// Copies that came with the answer to a question about an object's attributes.
-    fn asks_about(&mut self, node: NodeId, conn: Conn, ino: Ino) -> usize {
-        let query = Query::GetAttr(GetAttr { ino });
-        self.says_at(node, conn, ToNode::Ask { id: 1, cred: Cred::ROOT, query, keep: true });
-        let facts = |m| if let ToMount::Answer { facts, .. } = m { Some(facts.len()) } else { None };
-        self.told(conn).into_iter().find_map(facts).expect("an answer")
     }
 
     fn nlink(&self, node: NodeId, ino: Ino) -> u32 {
@@ -144,15 +136,7 @@ fn a_message_holds_no_more_commands_than_the_wire_lets_through() {
 /// The leader hears both, and is told.
 #[test]
 fn neighbours_that_do_not_hear_each_other_hold_nobody_up_for_ever() {
-    let chain = Topology { edges: vec![(NodeId(1), NodeId(2)), (NodeId(2), NodeId(3))], ..Topology::default() };
-    let mut cluster = Cluster::with(3, chain);
-    cluster.pass(4_000_000);
-    let leader = cluster.leader();
-    let (below, between) = match leader.0 {
-        1 => (NodeId(3), NodeId(2)),
-        3 => (NodeId(1), NodeId(2)),
-        _ => panic!("this seed makes the one in the middle the leader"),
-    };
+    let (mut cluster, [leader, between, below]) = in_a_chain();
     let session = cluster.attach_at(below, A);
     assert_eq!(cluster.makes(below, A, session, 1), (false, true));
     cluster.look_at(below, A);
