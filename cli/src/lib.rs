@@ -10,7 +10,7 @@ mod names;
 mod signals;
 
 use clap::{Parser, Subcommand};
-use commands::{fsck, lock, mount, node, status, token, up};
+use commands::{fsck, lock, member, mount, node, status, token, up};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -44,6 +44,7 @@ enum Command {
     Status(status::Status),
     Fsck(fsck::Fsck),
     Lock(lock::Lock),
+    Member(member::MemberCommand),
     Token(token::Token),
     Who(token::Who),
 }
@@ -60,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Status(status) => status.run(),
         Command::Fsck(fsck) => fsck.run(),
         Command::Lock(lock) => lock.run(),
+        Command::Member(member) => member.run(),
         Command::Token(token) => token.run(),
         Command::Who(who) => who.run(),
     };

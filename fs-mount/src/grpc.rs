@@ -35,6 +35,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 const LEADER_EVERY: Duration = Duration::from_secs(3);
 /// A way there and back that is longer by so much is one to another place.
 const FAR: Duration = Duration::from_millis(10);
+/// Addresses that a mount keeps in mind.
+const KNOWN_MAX: usize = 256;
 /// One slice's trip; a node that takes longer is tried again.
 const SLICE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -80,7 +82,8 @@ impl GrpcLink {
             _running: running,
         });
         client.set_link(link.clone());
-        let connector = Connector { client: Arc::downgrade(client), link: Arc::downgrade(&link), options };
+        let known = Mutex::new(options.addresses);
+        let connector = Connector { client: Arc::downgrade(client), link: Arc::downgrade(&link), known: known.into() };
         link.runtime.spawn(connector.run());
         Ok(link)
     }
@@ -212,7 +215,8 @@ fn fault_of(problem: SliceProblem) -> SliceFault {
 struct Connector {
     client: Weak<Client>,
     link: Weak<GrpcLink>,
-    options: GrpcOptions,
+    /// Addresses of nodes: those that were given, and behind them those that a node told of.
+    known: Arc<Mutex<Vec<String>>>,
 }
 
 impl Connector {
@@ -222,8 +226,9 @@ impl Connector {
         let mut wish: Option<String> = None;
         let mut told_unreachable = false;
         loop {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let address = wish.take().unwrap_or_else(|| {
-                let address = self.options.addresses[next % self.options.addresses.len()].clone();
+                let address = known[next % known.len()].clone();
                 next += 1;
                 address
             });
@@ -241,9 +246,9 @@ impl Connector {
                 Err(why) => {
                     tracing::debug!(%address, "no stream to the node: {why}");
                     // After every address was tried in vain, once: a person may be waiting.
-                    if next.is_multiple_of(self.options.addresses.len()) && !told_unreachable {
+                    if next.is_multiple_of(known.len()) && !told_unreachable {
                         told_unreachable = true;
-                        let all = self.options.addresses.join(", ");
+                        let all = known.join(", ");
                         tracing::warn!("no node can be reached at {all} ({why}); trying on, operations wait");
                     }
                     tokio::time::sleep(backoff).await;
@@ -277,8 +282,8 @@ impl Connector {
         let mut better = None;
         // Beside the stream: what comes on it must not wait for a node that does not answer.
         let mut look = tokio::task::JoinSet::new();
-        let (asked, here) = (channel.clone(), address.to_owned());
-        look.spawn(async move { find_better(asked, &here).await });
+        let (asked, here, known) = (channel.clone(), address.to_owned(), self.known.clone());
+        look.spawn(async move { find_better(asked, &here, &known).await });
         loop {
             tokio::select! {
                 message = incoming.message() => match message {
@@ -307,17 +312,28 @@ impl Connector {
 
 /// Ends when another node than this would serve the mount better, with its address: the leader, where that is not farther
 /// away, because every change ends there; else one that is much nearer, because what is known of it is asked there.
-async fn find_better(channel: Channel, address: &str) -> String {
+async fn find_better(channel: Channel, address: &str, known: &Mutex<Vec<String>>) -> String {
     loop {
         tokio::time::sleep(LEADER_EVERY).await;
-        if let Some(better) = better_than(channel.clone(), address).await {
+        let Some((status, here)) = ask_status(channel.clone()).await else { continue };
+        learn(known, &status);
+        if let Some(better) = better_than(&status, here, address).await {
             return better;
         }
     }
 }
 
-async fn better_than(channel: Channel, address: &str) -> Option<String> {
-    let (status, here) = ask_status(channel).await?;
+/// Nodes may have come since this mount was told of some, and those that it was told of may go.
+fn learn(known: &Mutex<Vec<String>>, status: &v1::StatusReply) {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    for node in status.nodes.iter().filter(|node| !node.address.is_empty()) {
+        if known.len() < KNOWN_MAX && !known.contains(&node.address) {
+            known.push(node.address.clone());
+        }
+    }
+}
+
+async fn better_than(status: &v1::StatusReply, here: Duration, address: &str) -> Option<String> {
     let is_leader = |node: &v1::NodeStatus| Some(node.id) == status.leader;
     let others = status.nodes.iter().filter(|node| node.id != status.node && !node.address.is_empty());
     let at_leader = status.leader == Some(status.node);

@@ -2,13 +2,10 @@
 
 use crate::topology;
 use baton_core::node::Topology;
-use baton_core::types::NodeId;
+use baton_core::types::{NODES_MAX, NodeId};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-/// Nodes that one cluster may have.
-const NODES_MAX: usize = 64;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {

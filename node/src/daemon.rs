@@ -13,13 +13,15 @@ use crate::service::{About, AdminService, MountService, PeersService, Services, 
 use crate::slices::Slices;
 use crate::storage::{DataFolder, FolderError, RaftLog, SliceError, SliceStore, State, StorageError};
 use baton_core::node::{Config, Fit, NodeMachine, Recovered};
-use baton_core::types::{ClusterId, NodeId, Owner};
+use baton_core::types::{ClusterId, Members, NodeId, Owner};
+
 use rustix::process::{getegid, geteuid};
 use std::collections::{BTreeMap, hash_map::RandomState};
 use std::hash::{BuildHasher, Hasher};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
@@ -38,8 +40,6 @@ pub enum NodeError {
     State(String),
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),
-    #[error("an address of the peers cannot be used: {0}")]
-    Address(#[from] tonic::transport::Error),
     #[error(transparent)]
     Stopped(#[from] Stopped),
     #[error("the node's thread ended in a panic; its message stands above")]
@@ -111,6 +111,16 @@ impl Drop for Node {
             tracing::error!("{error}");
         }
     }
+}
+
+/// The node whose data folder this is, and the cluster's nodes as it knows them; `None` where it is nobody's yet.
+pub fn whose(data: &Path) -> Result<Option<(NodeId, Members)>, NodeError> {
+    Ok(DataFolder::whose(data)?)
+}
+
+/// Makes the data folder of a node that a running cluster has taken in.
+pub fn prepare(data: &Path, id: NodeId, members: &Members) -> Result<(), NodeError> {
+    Ok(DataFolder::open(data, id)?.set_members(members)?)
 }
 
 /// What was on the disk, opened.
@@ -248,6 +258,7 @@ struct Assembled {
     runner: Runner,
     handle: NodeHandle,
     identity: Identity,
+    peers: Arc<dyn Peers>,
     state: Arc<StateSlot>,
     net: Option<LocalNet>,
 }
@@ -263,14 +274,15 @@ fn assemble(
     let Opened { folder, log, recovered, state, slices } = opened;
     let clock = Clock::start();
     let (events, queued) = mpsc::unbounded_channel();
-    let nodes: Vec<NodeId> = config.peers.keys().copied().collect();
-    let identity = Identity::new(config.id, nodes.len(), folder.cluster());
+    // What the cluster decided counts more than what this node was told when it was set up.
+    let members = folder.members()?.unwrap_or_else(|| Members::founding(config.peers.clone()));
+    let identity = Identity::new(config.id, members.clone(), folder.cluster());
     let stored = state.applied();
     let state_path = folder.state();
     let state = StateSlot::new(state);
     let store = Arc::new(slices);
     let (peers, net): (Arc<dyn Peers>, _) = match links {
-        Links::Grpc => (Arc::new(GrpcPeers::start(identity.clone(), &config.peers, &events, bulk.clone())?), None),
+        Links::Grpc => (Arc::new(GrpcPeers::start(identity.clone(), &members, &events, bulk.clone())), None),
         Links::Local(net) => {
             let node = LocalNode { events: events.clone(), state: state.clone(), store: store.clone() };
             net.add(config.id, node);
@@ -280,7 +292,7 @@ fn assemble(
     let machine = NodeMachine::new(
         Config {
             id: config.id,
-            nodes: nodes.clone(),
+            members: members.clone(),
             seed: drawn(),
             cluster: ClusterId(drawn() | 1),
             topology: config.topology.clone(),
@@ -299,12 +311,13 @@ fn assemble(
     .map_err(NodeError::State)?;
     let slices = Arc::new(Slices {
         me: config.id,
-        nodes,
+        nodes: RwLock::new(members.staying()),
         store,
         peers: peers.clone(),
         bulk,
         space: Default::default(),
         slow: Default::default(),
+        survey: Default::default(),
     });
     let handle = NodeHandle {
         id: config.id,
@@ -321,16 +334,17 @@ fn assemble(
         events: queued,
         disk,
         sends_at_once: net.is_some(),
-        peers,
+        peers: peers.clone(),
         slices,
         conns: BTreeMap::new(),
         breaking: BTreeMap::new(),
+        changing: BTreeMap::new(),
         clock,
         folder,
         identity: identity.clone(),
         asked_to_stop,
     };
-    Ok(Assembled { runner, handle, identity, state, net })
+    Ok(Assembled { runner, handle, identity, peers, state, net })
 }
 
 async fn serve(
@@ -339,21 +353,16 @@ async fn serve(
     config: &NodeConfig,
     ready: &std::sync::mpsc::Sender<NodeHandle>,
 ) -> Result<(), NodeError> {
-    let Assembled { runner, handle, identity, state, net } = assembled;
+    let Assembled { runner, handle, identity, peers, state, net } = assembled;
     let listener = tokio::net::TcpListener::from_std(listener)
         .map_err(|source| NodeError::Listen { address: config.listen.clone(), source })?;
-    let nodes: Vec<NodeId> = config.peers.keys().copied().collect();
     let services = Services {
         mount: MountService { node: handle.clone() },
-        peers: PeersService { identity, nodes, events: handle.events.clone(), state },
+        peers: PeersService { identity, peers, events: handle.events.clone(), state },
         slices: SlicesService::new(handle.slices.clone()),
         admin: AdminService {
             node: handle.clone(),
-            about: About {
-                addresses: config.peers.clone(),
-                regions: config.topology.regions.clone(),
-                started: Instant::now(),
-            },
+            about: About { regions: config.topology.regions.clone(), started: Instant::now() },
         },
     };
     let (stop_serving, stopped) = oneshot::channel();

@@ -4,11 +4,11 @@ use crate::Clock;
 use crate::slices::Slices;
 use baton_core::meta::locks::FileLock;
 use baton_core::meta::ops::BreakLocks;
-use baton_core::meta::{Answer, Query};
+use baton_core::meta::{Answer, Key, Query, Value};
 use baton_core::node::{Conn, CopyRow, Input, Reader, Status};
 use baton_core::session::{Reply, ToMount, ToNode};
 use baton_core::token::Row;
-use baton_core::types::{Cred, Errno, Ino, NodeId, SessionId};
+use baton_core::types::{Cred, Errno, Ino, MemberChange, Members, NoChange, NodeId, SessionId};
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
@@ -22,11 +22,32 @@ pub(crate) type Sink = Box<dyn Fn(ToMount) + Send>;
 /// What reaches the runner.
 pub(crate) enum Event {
     Input(Input),
-    Attach { conn: Conn, sink: Sink },
+    Attach {
+        conn: Conn,
+        sink: Sink,
+    },
     Status(oneshot::Sender<Status>),
-    Copies { of: Option<Ino>, max: usize, tell: oneshot::Sender<Vec<CopyRow>> },
-    Tokens { from: Ino, max: usize, tell: oneshot::Sender<Vec<Row<NodeId>>> },
-    BreakLocks { order: BreakLocks, tell: oneshot::Sender<Result<Reply, NotBroken>> },
+    Copies {
+        of: Option<Ino>,
+        max: usize,
+        tell: oneshot::Sender<Vec<CopyRow>>,
+    },
+    Tokens {
+        from: Ino,
+        max: usize,
+        tell: oneshot::Sender<Vec<Row<NodeId>>>,
+    },
+    BreakLocks {
+        order: BreakLocks,
+        tell: oneshot::Sender<Result<Reply, NotBroken>>,
+    },
+    ChangeMembers {
+        request: u64,
+        change: MemberChange,
+        tell: oneshot::Sender<Result<NodeId, NotChanged>>,
+    },
+    /// The others say that this node belongs to them no longer.
+    Removed,
     Stop,
 }
 
@@ -47,8 +68,23 @@ pub enum NotBroken {
     Stopped,
 }
 
+/// Why nobody can say what came of an order to change the list of nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotChanged {
+    #[error("this node does not lead, and only the leader changes the list of nodes")]
+    NotLeading,
+    #[error("this node lost the lead before it was done; ask again")]
+    LostLead,
+    #[error("it was not done within 10 s and may still happen; ask again")]
+    TooLong,
+    #[error(transparent)]
+    Refused(#[from] NoChange),
+    #[error("the node has stopped")]
+    Stopped,
+}
+
 /// A leader that cannot commit steps down long before.
-const BREAK_WITHIN: Duration = Duration::from_secs(10);
+const ORDER_WITHIN: Duration = Duration::from_secs(10);
 
 pub(crate) type Events = mpsc::UnboundedSender<Event>;
 
@@ -98,12 +134,26 @@ impl NodeHandle {
         let request = RandomState::new().build_hasher().finish();
         let (tell, told) = oneshot::channel();
         self.tell(Event::BreakLocks { order: BreakLocks { ino, session, request }, tell });
-        let reply = tokio::time::timeout(BREAK_WITHIN, told).await;
+        let reply = tokio::time::timeout(ORDER_WITHIN, told).await;
         match reply.map_err(|_| NotBroken::TooLong)?.map_err(|_| NotBroken::Stopped)?? {
             Reply::Done(Answer::Broken(locks)) => Ok(locks),
             Reply::Failed(Errno::ESTALE) => Err(NotBroken::NoSuchObject),
             Reply::Failed(errno) => Err(NotBroken::Refused(errno)),
             Reply::Done(_) | Reply::NeedGroups => Err(NotBroken::Refused(Errno::EIO)),
+        }
+    }
+
+    /// Takes a node in or has one leave: once it is committed, which node it is, and the list as this node has it then.
+    pub async fn change_members(&self, change: MemberChange) -> Result<(NodeId, Members), NotChanged> {
+        let request = RandomState::new().build_hasher().finish();
+        let (tell, told) = oneshot::channel();
+        self.tell(Event::ChangeMembers { request, change, tell });
+        let outcome = tokio::time::timeout(ORDER_WITHIN, told).await;
+        let node = outcome.map_err(|_| NotChanged::TooLong)?.map_err(|_| NotChanged::Stopped)??;
+        let listed = self.reader.with_state(|state| state.get(&Key::Members));
+        match listed {
+            Ok(Some(Value::Members(members))) => Ok((node, members)),
+            _ => Err(NotChanged::Stopped),
         }
     }
 

@@ -29,8 +29,8 @@ mod waits;
 
 pub use clock::Clock;
 pub use config::NodeConfig;
-pub use daemon::{Links, Node, NodeError, start, start_on};
-pub use handle::{MountConn, NodeHandle, NotBroken};
+pub use daemon::{Links, Node, NodeError, prepare, start, start_on, whose};
+pub use handle::{MountConn, NodeHandle, NotBroken, NotChanged};
 pub use peers::local::LocalNet;
 pub use slices::Slices;
 pub use topology::IpList;

@@ -5,13 +5,13 @@
 //! used yet is never touched: only slices of sessions that ended, and that no file refers to, are garbage.
 
 use crate::handle::{Event, Events};
-use crate::slices::Slices;
+use crate::slices::{Slices, Survey};
 use crate::storage::slices::ScrubPlace;
 use baton_core::meta::ops::PlaceSlice;
 use baton_core::meta::{Key, Op, SliceInfo, Value};
 use baton_core::mount::SliceFault;
-use baton_core::node::{Input, Reader, wants_copy};
-use baton_core::types::{SessionId, SliceId};
+use baton_core::node::{Input, Reader, missing, wants_copy};
+use baton_core::types::{Members, SessionId, SliceId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ const STEP: usize = 64;
 /// Between two steps, and between two walks.
 const STEP_PAUSE: Duration = Duration::from_millis(5);
 const WALK_PAUSE: Duration = Duration::from_secs(5);
+/// The same while something is to be done.
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
 /// Read back and verified between two walks: a terabyte in some two weeks, and no more than a few percent of a disk's time.
 const SCRUB_BYTES: u64 = 4 << 20;
 /// Slices fetched at once.
@@ -34,12 +36,14 @@ pub(crate) struct Repair {
 impl Repair {
     pub(crate) async fn run(self) {
         let mut place = ScrubPlace::default();
+        let mut pause = WALK_PAUSE;
         loop {
-            tokio::time::sleep(WALK_PAUSE).await;
+            tokio::time::sleep(pause).await;
             if self.events.is_closed() {
                 return;
             }
-            self.walk().await;
+            let all_is_well = self.walk().await;
+            pause = if all_is_well { WALK_PAUSE } else { BUSY_PAUSE };
             self.collect_garbage().await;
             place = self.scrub(place).await;
         }
@@ -61,31 +65,50 @@ impl Repair {
         scrubbed.next.unwrap_or_default()
     }
 
-    async fn walk(&self) {
+    /// Goes over all slices once; answers whether nothing is left to be done.
+    async fn walk(&self) -> bool {
         let mut from = first();
         let mut copied = 0;
+        let members = match self.reader.with_state(|state| state.get(&Key::Members)) {
+            Ok(Some(Value::Members(members))) => members,
+            _ => return true, // no cluster yet
+        };
+        let needed = members.leaving().into_iter().map(|node| (node, 0)).collect();
+        let mut survey = Survey { needed, ..Survey::default() };
         loop {
             let step =
                 self.reader.with_state(|state| state.range(&Key::Slice(from), &Key::Session(SessionId(0)), STEP));
-            let Ok(step) = step else { return };
+            let Ok(step) = step else { return true };
             let Some(last) = step.last().and_then(|(key, _)| slice_of(key)) else { break };
-            copied += self.mend(step).await;
+            for (_, value) in &step {
+                if let Value::Slice(info) = value {
+                    survey.count(&members, info);
+                }
+            }
+            copied += self.mend(step, &members).await;
             from = SliceId { session: last.session, number: last.number + 1 };
             tokio::time::sleep(STEP_PAUSE).await;
         }
         if copied > 0 {
             tracing::info!(copied, "copies of slices were made here");
         }
+        let drained = survey.needed.iter().filter(|(_, left)| **left == 0).map(|(node, _)| *node).collect();
+        let _stopped = self.events.send(Event::Input(Input::Drained(drained)));
+        let all_is_well = survey.short == 0 && survey.needed.is_empty();
+        *self.slices.survey.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(survey);
+        all_is_well
     }
 
-    async fn mend(&self, step: Vec<(Key, Value)>) -> usize {
+    async fn mend(&self, step: Vec<(Key, Value)>, members: &Members) -> usize {
+        let staying = members.staying();
         let mut fetching = tokio::task::JoinSet::new();
         let mut copied = 0;
         for (key, value) in step {
-            let (Some(id), Value::Slice(info)) = (slice_of(&key), value) else { continue };
+            let (Some(id), Value::Slice(mut info)) = (slice_of(&key), value) else { continue };
+            info.nodes.retain(|node| members.nodes.contains_key(node));
             let listed = info.nodes.contains(&self.slices.me);
             let missing = listed && !self.slices.store.contains(id);
-            let wanted = wants_copy(self.slices.me, &self.slices.nodes, id, &info);
+            let wanted = wants_copy(self.slices.me, &staying, id, &info);
             if !missing && !wanted {
                 continue;
             }
@@ -118,6 +141,18 @@ impl Repair {
                 self.slices.bulk.spawn_blocking(move || garbage.into_iter().for_each(|id| store.delete(id)));
             }
             tokio::time::sleep(STEP_PAUSE).await;
+        }
+    }
+}
+
+impl Survey {
+    fn count(&mut self, members: &Members, info: &SliceInfo) {
+        self.slices += 1;
+        if missing(&members.staying(), info) > 0 {
+            self.short += 1;
+            for (_, left) in self.needed.iter_mut().filter(|(node, _)| info.nodes.contains(node)) {
+                *left += 1;
+            }
         }
     }
 }

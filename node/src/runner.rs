@@ -2,7 +2,7 @@
 
 use crate::Clock;
 use crate::disk::Disk;
-use crate::handle::{Event, NotBroken, Sink};
+use crate::handle::{Event, NotBroken, NotChanged, Sink};
 use crate::peers::Peers;
 use crate::peers::grpc::Identity;
 use crate::slices::Slices;
@@ -34,6 +34,11 @@ pub enum Stopped {
     Machine(String),
     #[error("a disk failed; the message before this one says which")]
     Disk,
+    #[error(
+        "this node was removed from its cluster. To use the machine in a cluster again, start a node with --join and an empty \
+         data folder"
+    )]
+    Removed,
 }
 
 pub(crate) struct Runner {
@@ -48,6 +53,8 @@ pub(crate) struct Runner {
     pub(crate) conns: BTreeMap<Conn, Sink>,
     /// Orders to break locks that were proposed, and who waits for what comes of them.
     pub(crate) breaking: BTreeMap<u64, oneshot::Sender<Result<Reply, NotBroken>>>,
+    /// The same for orders to change the list of nodes.
+    pub(crate) changing: BTreeMap<u64, oneshot::Sender<Result<NodeId, NotChanged>>>,
     pub(crate) clock: Clock,
     pub(crate) folder: DataFolder,
     pub(crate) identity: Identity,
@@ -72,9 +79,8 @@ impl Runner {
                     watch.look(&self.machine, self.clock.mono());
                 }
             }
-            if self.sort(&mut batch, &mut inputs) {
-                let asked = self.asked_to_stop.load(std::sync::atomic::Ordering::SeqCst);
-                break if asked { Ok(()) } else { Err(Stopped::Disk) };
+            if let Some(end) = self.sort(&mut batch, &mut inputs) {
+                break end;
             }
             if let Err(stopped) = self.step(inputs) {
                 break Err(stopped);
@@ -84,9 +90,9 @@ impl Runner {
         outcome
     }
 
-    /// Splits what came into the machine's inputs and the rest; `true`: stop.
-    fn sort(&mut self, batch: &mut Vec<Event>, inputs: &mut Vec<Input>) -> bool {
-        let mut stop = false;
+    /// Splits what came into the machine's inputs and the rest; answers how it ends, if it does.
+    fn sort(&mut self, batch: &mut Vec<Event>, inputs: &mut Vec<Input>) -> Option<Result<(), Stopped>> {
+        let mut end = None;
         for event in batch.drain(..) {
             match event {
                 Event::Input(input) => {
@@ -113,10 +119,20 @@ impl Runner {
                         let _gone = tell.send(Err(NotBroken::NotLeading));
                     }
                 }
-                Event::Stop => stop = true,
+                Event::ChangeMembers { request, change, tell } => {
+                    if self.machine.leads() {
+                        self.changing.insert(request, tell);
+                        inputs.push(Input::ChangeMembers { request, change });
+                    } else {
+                        let _gone = tell.send(Err(NotChanged::NotLeading));
+                    }
+                }
+                Event::Removed => end = Some(Err(Stopped::Removed)),
+                Event::Stop if self.asked_to_stop.load(std::sync::atomic::Ordering::SeqCst) => end = Some(Ok(())),
+                Event::Stop => end = Some(Err(Stopped::Disk)),
             }
         }
-        stop
+        end
     }
 
     /// What the shell itself learns from what passes by.
@@ -153,6 +169,9 @@ impl Runner {
                 // What was proposed may have been lost; if it was not, this node may hear of it late, or never.
                 for (_, tell) in std::mem::take(&mut self.breaking) {
                     let _gone = tell.send(Err(NotBroken::LostLead));
+                }
+                for (_, tell) in std::mem::take(&mut self.changing) {
+                    let _gone = tell.send(Err(NotChanged::LostLead));
                 }
             }
         }
@@ -198,6 +217,20 @@ impl Runner {
             Output::Broke { request, reply } => {
                 if let Some(tell) = self.breaking.remove(&request) {
                     let _gone = tell.send(Ok(reply));
+                }
+            }
+            Output::MembersChanged { request, outcome } => {
+                if let Some(tell) = self.changing.remove(&request) {
+                    let _gone = tell.send(outcome.map_err(NotChanged::Refused));
+                }
+            }
+            Output::Members(members) => {
+                self.folder.set_members(&members)?;
+                self.identity.set_members(&members);
+                self.peers.members(&members);
+                self.slices.set_nodes(members.staying());
+                if members.was_removed(self.id) {
+                    return Err(Stopped::Removed);
                 }
             }
             Output::Stop(why) => {

@@ -11,7 +11,7 @@ use baton_core::node::{Space, copies_wanted, place};
 use baton_core::types::{NodeId, SliceId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
@@ -26,7 +26,8 @@ const READ_PATIENCE: Duration = Duration::from_secs(2);
 
 pub struct Slices {
     pub(crate) me: NodeId,
-    pub(crate) nodes: Vec<NodeId>,
+    /// Those that keep data.
+    pub(crate) nodes: RwLock<Vec<NodeId>>,
     pub(crate) store: Arc<SliceStore>,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) bulk: tokio::runtime::Handle,
@@ -34,15 +35,27 @@ pub struct Slices {
     pub(crate) space: Mutex<BTreeMap<NodeId, Space>>,
     /// Replicas that let somebody wait in vain, and when.
     pub(crate) slow: Mutex<BTreeMap<NodeId, Instant>>,
+    pub(crate) survey: Mutex<Option<Survey>>,
+}
+
+/// What a walk over all slices found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Survey {
+    pub(crate) slices: u64,
+    /// Those with fewer copies than they should have.
+    pub(crate) short: u64,
+    /// By node that leaves, those of which it keeps a copy that somebody else should have first.
+    pub(crate) needed: BTreeMap<NodeId, u64>,
 }
 
 impl Slices {
     /// Stores a slice on as many nodes as it should have; answers which.
     pub async fn put(&self, id: SliceId, data: Bytes) -> Result<Vec<NodeId>, SliceFault> {
-        let wanted = copies_wanted(self.nodes.len());
+        let nodes = self.nodes();
+        let wanted = copies_wanted(nodes.len());
         // Two copies outlive the loss of one node; a cluster of one has no choice.
         let enough = wanted.min(2);
-        let (quick, slow) = self.order();
+        let (quick, slow) = self.order(&nodes);
         let mut asked: Vec<NodeId> = Vec::new();
         let mut putting = JoinSet::new();
         // Slow replicas are asked at first only where there are too few others.
@@ -86,6 +99,18 @@ impl Slices {
         Err(if full { SliceFault::Full } else { SliceFault::Unreachable })
     }
 
+    pub(crate) fn survey(&self) -> Option<Survey> {
+        self.survey.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    pub(crate) fn nodes(&self) -> Vec<NodeId> {
+        self.nodes.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    pub(crate) fn set_nodes(&self, nodes: Vec<NodeId>) {
+        *self.nodes.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = nodes;
+    }
+
     fn note_slow<'n>(&self, nodes: impl Iterator<Item = &'n NodeId>) {
         let mut slow = self.slow.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         for node in nodes {
@@ -100,13 +125,13 @@ impl Slices {
     }
 
     /// This node, then the others, those with the most room first; and apart from them those that are slow.
-    fn order(&self) -> (Vec<NodeId>, Vec<NodeId>) {
+    fn order(&self, nodes: &[NodeId]) -> (Vec<NodeId>, Vec<NodeId>) {
         let (slow, quick): (Vec<NodeId>, Vec<NodeId>) =
-            self.nodes.iter().copied().partition(|node| *node != self.me && self.is_slow(*node));
+            nodes.iter().copied().partition(|node| *node != self.me && self.is_slow(*node));
         let space = self.space.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let reachable: Vec<(NodeId, u64)> =
             quick.iter().map(|node| (*node, space.get(node).map_or(0, |s| s.free))).collect();
-        let mut order = place(self.me, &reachable, self.nodes.len());
+        let mut order = place(self.me, &reachable, nodes.len());
         // `place` names as many as a slice needs; the others follow for the case that one of them fails.
         let others: Vec<NodeId> = quick.into_iter().filter(|node| !order.contains(node)).collect();
         order.extend(others);

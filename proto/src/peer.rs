@@ -29,6 +29,8 @@ pub struct PeerHello {
     pub node: NodeId,
     /// Not checked while unpacking, so that whoever greets from the future can be told why it is refused.
     pub wire_version: u32,
+    /// Where the others reach it.
+    pub address: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +45,7 @@ pub enum Refusal {
     WrongCluster,
     WrongNode,
     NewerVersion,
+    Removed,
 }
 
 /// Asks for a node's state, at this Raft index or a later one.
@@ -54,29 +57,32 @@ pub struct SnapshotRequest {
     pub index: u64,
 }
 
+/// Bytes of an address: a name of 253 and a port.
+const ADDRESS_MAX: usize = 260;
 /// Nodes in one tree.
 const TREE_MAX: usize = 1_024;
 
 enums! {
-    Refusal = v1::Refusal { WrongCluster, WrongNode, NewerVersion }
+    Refusal = v1::Refusal { WrongCluster, WrongNode, NewerVersion, Removed }
 }
 
 messages! {
-    PeerHello = v1::PeerHello { cluster, node, wire_version } if version_counts_from_one;
+    PeerHello = v1::PeerHello { cluster, node, wire_version, address } if is_a_greeting;
     PeerRefusal = v1::PeerRefusal { reason, detail };
     SnapshotRequest = v1::SnapshotRequest { cluster, node, index };
     Space = v1::Space { total, free };
     ViewId = to_peer::View { term, number };
 }
 
-fn version_counts_from_one(hello: &PeerHello) -> Result<(), BadMessage> {
-    at_least(hello.wire_version as usize, 1, "wire_version")
+fn is_a_greeting(hello: &PeerHello) -> Result<(), BadMessage> {
+    at_least(hello.wire_version as usize, 1, "wire_version")?;
+    at_most(hello.address.len(), ADDRESS_MAX, "address")
 }
 
 impl PeerHello {
     /// The greeting of this build.
-    pub fn new(cluster: Option<ClusterId>, node: NodeId) -> PeerHello {
-        PeerHello { cluster, node, wire_version: WIRE_VERSION }
+    pub fn new(cluster: Option<ClusterId>, node: NodeId, address: String) -> PeerHello {
+        PeerHello { cluster, node, wire_version: WIRE_VERSION, address }
     }
 
     /// Whether this node talks to the one that greeted with `theirs`; `expected` is the node that was dialled, where that
@@ -321,23 +327,27 @@ mod tests {
 
     const OURS: ClusterId = ClusterId(7);
 
+    fn greeting(cluster: Option<ClusterId>, node: u64) -> PeerHello {
+        PeerHello::new(cluster, NodeId(node), "host:1".into())
+    }
+
     fn reason(theirs: PeerHello, expected: Option<u64>) -> Option<Refusal> {
-        let me = PeerHello::new(Some(OURS), NodeId(1));
+        let me = greeting(Some(OURS), 1);
         me.judge(&theirs, expected.map(NodeId)).err().map(|refusal| refusal.reason)
     }
 
     #[test]
     fn a_node_of_the_same_cluster_or_of_none_yet_is_welcome() {
-        assert_eq!(reason(PeerHello::new(Some(OURS), NodeId(2)), Some(2)), None);
-        assert_eq!(reason(PeerHello::new(None, NodeId(2)), None), None);
+        assert_eq!(reason(greeting(Some(OURS), 2), Some(2)), None);
+        assert_eq!(reason(greeting(None, 2), None), None);
     }
 
     #[test]
     fn strangers_impostors_and_newer_builds_are_told_why() {
-        assert_eq!(reason(PeerHello::new(Some(ClusterId(8)), NodeId(2)), None), Some(Refusal::WrongCluster));
-        assert_eq!(reason(PeerHello::new(Some(OURS), NodeId(3)), Some(2)), Some(Refusal::WrongNode));
-        assert_eq!(reason(PeerHello::new(Some(OURS), NodeId(1)), None), Some(Refusal::WrongNode));
-        let newer = PeerHello { wire_version: WIRE_VERSION + 1, ..PeerHello::new(Some(OURS), NodeId(2)) };
+        assert_eq!(reason(greeting(Some(ClusterId(8)), 2), None), Some(Refusal::WrongCluster));
+        assert_eq!(reason(greeting(Some(OURS), 3), Some(2)), Some(Refusal::WrongNode));
+        assert_eq!(reason(greeting(Some(OURS), 1), None), Some(Refusal::WrongNode));
+        let newer = PeerHello { wire_version: WIRE_VERSION + 1, ..greeting(Some(OURS), 2) };
         assert_eq!(reason(newer, None), Some(Refusal::NewerVersion));
     }
 }

@@ -1,5 +1,6 @@
 pub(crate) mod fsck;
 pub(crate) mod lock;
+pub(crate) mod member;
 pub(crate) mod mount;
 pub(crate) mod node;
 pub(crate) mod status;

@@ -1,9 +1,10 @@
-use super::bulk_runtime;
+use super::{bulk_runtime, member};
 use crate::failure::Failure;
 use crate::metrics::{self, Page};
-use crate::signals;
+use crate::{names, signals};
 use baton_core::node::Topology;
 use baton_core::types::NodeId;
+use baton_node::config::check_address;
 use baton_node::{IpList, Links, NodeConfig, topology};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -13,14 +14,15 @@ use std::time::Duration;
 /// Run one node of a cluster, in the foreground
 ///
 /// Start the same line on every machine of the cluster, each with its own --id. The first start of all of them forms the
-/// cluster; nothing else is needed. Up to three nodes all vote; of more, three or five do.
+/// cluster; nothing else is needed. Up to three nodes all vote; of more, three or five do. A node more joins a running cluster
+/// with --join.
 #[derive(Args)]
 #[command(
     after_help = "The configuration file is TOML:\n\n    id = 1\n    listen = \"0.0.0.0:7400\"\n    data = \"/var/lib/baton\"\n\n    [peers]\n    1 = \"10.0.0.1:7400\"\n    2 = \"10.0.0.2:7400\"\n    3 = \"10.0.0.3:7400\"\n\nWhere the nodes are in several regions, it also says which is where; and instead of the tree that follows from that,\nedges can be given (before the tables):\n\n    tree = [[1, 2], [1, 3]]\n\n    [regions]\n    1 = \"us-west\"\n    2 = \"us-west\"\n    3 = \"ireland\"\n\nThe same as plain files: --iplist has lines of NODE ADDRESS PORT [REGION], --tree lines of NODE and its neighbours."
 )]
 pub(crate) struct Node {
     /// This node's number, from 1
-    #[arg(long, value_name = "N", required_unless_present = "config")]
+    #[arg(long, value_name = "N", required_unless_present_any = ["config", "join"])]
     id: Option<u64>,
     /// Where to listen, as HOST:PORT [with --iplist: every address of this machine, at the port named there]
     #[arg(long, value_name = "ADDR", required_unless_present_any = ["config", "iplist"])]
@@ -29,8 +31,15 @@ pub(crate) struct Node {
     #[arg(long, value_name = "DIR", required_unless_present = "config")]
     data: Option<PathBuf>,
     /// Every node of the cluster, this one too: 1=HOST:PORT,2=HOST:PORT,3=HOST:PORT
-    #[arg(long, value_name = "1=ADDR,...", required_unless_present_any = ["config", "iplist"])]
+    #[arg(long, value_name = "1=ADDR,...", required_unless_present_any = ["config", "iplist", "join"])]
     peers: Option<String>,
+    /// Nodes of a running cluster that takes this one in: HOST:PORT[,HOST:PORT...]. Its number comes from there. Where the
+    /// data folder already belongs to a node of that cluster, this says nothing new
+    #[arg(long, value_name = "ADDR[,ADDR...]", conflicts_with_all = ["id", "peers", "iplist", "config"])]
+    join: Option<String>,
+    /// With --join: where the others reach this node [default: as with --listen]
+    #[arg(long, value_name = "ADDR", requires = "join")]
+    advertise: Option<String>,
     /// Every node's region, if there are several: 1=us-west,2=us-west,3=ireland
     #[arg(long, value_name = "1=NAME,...")]
     regions: Option<String>,
@@ -75,11 +84,39 @@ impl Node {
         }
     }
 
+    /// As the node that its folder says it is, or as the one that the cluster makes of it.
+    fn joined(&self, cluster: &[String]) -> Result<NodeConfig, Failure> {
+        let listen = self.listen.clone().ok_or_else(|| given("listen"))?;
+        let data = self.data.clone().ok_or_else(|| given("data"))?;
+        let (id, members) = match baton_node::whose(&data)? {
+            Some(known) => known,
+            None => {
+                let address = self.advertise.clone().unwrap_or_else(|| listen.clone());
+                if ["0.0.0.0:", "[::]:"].iter().any(|everywhere| address.starts_with(everywhere)) {
+                    let why =
+                        "--advertise HOST:PORT must say where the others reach this node: it listens on every address";
+                    return Err(Failure::Usage(why.into()));
+                }
+                check_address("--advertise", &address)?;
+                let (id, members) = member::join(cluster, &address)?;
+                baton_node::prepare(&data, id, &members)?;
+                println!("the cluster took this node in as node {id}");
+                (id, members)
+            }
+        };
+        let peers = members.nodes.into_iter().map(|(id, member)| (id, member.address)).collect();
+        let edges = self.tree.as_deref().map(|file| plain(file, topology::parse_tree)).transpose()?.unwrap_or_default();
+        let topology = Topology { edges, ..Topology::default() };
+        Ok(NodeConfig { id, listen, data, peers, topology }.checked()?)
+    }
+
     fn config(self) -> Result<NodeConfig, Failure> {
+        if let Some(join) = &self.join {
+            return self.joined(&names::addresses(join)?);
+        }
         if let Some(file) = self.config {
             return Ok(NodeConfig::read(&file)?);
         }
-        let given = |what: &str| Failure::Usage(format!("--{what} is missing"));
         let id = NodeId(self.id.ok_or_else(|| given("id"))?);
         let (peers, regions) = match &self.iplist {
             Some(file) => {
@@ -99,6 +136,10 @@ impl Node {
         let data = self.data.ok_or_else(|| given("data"))?;
         Ok(NodeConfig { id, listen, data, peers, topology: Topology { edges, regions } }.checked()?)
     }
+}
+
+fn given(what: &str) -> Failure {
+    Failure::Usage(format!("--{what} is missing"))
 }
 
 /// Reads one of the plain files.

@@ -57,6 +57,7 @@ fn as_json(status: &StatusReply) -> serde_json::Value {
                 "id": n.id, "address": n.address, "role": role(n), "reachable": n.reachable, "applied": n.applied,
                 "lag": n.lag, "disk_total": n.disk_total, "disk_free": n.disk_free, "slices": n.slices,
                 "slice_bytes": n.slice_bytes, "region": n.region, "in_tree": n.in_tree, "parent": n.parent,
+                "leaves": n.leaves, "still_needed": n.still_needed,
             })
         })
         .collect();
@@ -69,6 +70,7 @@ fn as_json(status: &StatusReply) -> serde_json::Value {
         "cluster": status.cluster.map(|c| format!("{c:016x}")), "node": status.node, "version": status.version,
         "uptime_ms": status.uptime_ms, "leader": status.leader, "term": status.term, "inodes": status.inodes,
         "allocated": status.allocated, "nodes": nodes, "mounts": mounts, "tree": status.tree, "health": status.health,
+        "slices_short": status.slices_short,
     })
 }
 
@@ -92,8 +94,9 @@ fn print(status: &StatusReply) {
     );
     for node in &status.nodes {
         let gone = if node.reachable { "" } else { "  unreachable" };
+        let leaves = if node.leaves { "  leaves" } else { "" };
         println!(
-            "{:>5}  {:<8} {:<24} {:>10} {:>8} {:>10} {:>10}{gone}",
+            "{:>5}  {:<8} {:<24} {:>10} {:>8} {:>10} {:>10}{gone}{leaves}",
             node.id,
             role(node),
             node.address,

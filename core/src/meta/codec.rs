@@ -41,6 +41,7 @@ pub fn encode_key(key: &Key) -> Vec<u8> {
         Key::Session(id) => numbers(8, &[id.0], &[]),
         Key::Locks(ino) => numbers(9, &[ino.0], &[]),
         Key::LockUse(id, ino) => numbers(10, &[id.0, ino.0], &[]),
+        Key::Members => vec![11],
     }
 }
 
@@ -68,6 +69,7 @@ pub fn decode_key(bytes: &[u8]) -> Result<Key, CodecError> {
         8 => Key::Session(SessionId(number(&mut rest)?)),
         9 => Key::Locks(Ino(number(&mut rest)?)),
         10 => Key::LockUse(SessionId(number(&mut rest)?), Ino(number(&mut rest)?)),
+        11 => Key::Members,
         unknown => return Err(CodecError::UnknownKey(unknown)),
     };
     if rest.is_empty() { Ok(key) } else { Err(CodecError::KeyLength) }
@@ -96,7 +98,7 @@ pub fn decode_value(bytes: &[u8]) -> Result<Value, CodecError> {
 mod tests {
     use super::*;
     use crate::meta::{Content, Extent, format};
-    use crate::types::{Owner, Stamp};
+    use crate::types::{Members, NodeId, Owner, Stamp};
     use bytes::Bytes;
     use proptest::prelude::*;
 
@@ -109,7 +111,7 @@ mod tests {
     }
 
     fn key() -> impl Strategy<Value = Key> {
-        (0..11u8, number(), number(), name()).prop_map(|(kind, a, b, name)| match kind {
+        (0..12u8, number(), number(), name()).prop_map(|(kind, a, b, name)| match kind {
             0 => Key::Volume,
             1 => Key::Inode(Ino(a)),
             2 => Key::Entry(Ino(a), Name::new(&name).unwrap()),
@@ -120,7 +122,8 @@ mod tests {
             7 => Key::Slice(SliceId { session: SessionId(a), number: b }),
             8 => Key::Session(SessionId(a)),
             9 => Key::Locks(Ino(a)),
-            _ => Key::LockUse(SessionId(a), Ino(b)),
+            10 => Key::LockUse(SessionId(a), Ino(b)),
+            _ => Key::Members,
         })
     }
 
@@ -147,6 +150,7 @@ mod tests {
         let mut values: Vec<Value> =
             format(Stamp::new(-5, 7), Owner::ROOT).into_iter().filter_map(|(_, value)| value).collect();
         values.push(Value::Orphan);
+        values.push(Value::Members(Members::founding([(NodeId(1), "host:1".to_owned())])));
         values.push(Value::Extent(Extent { start: 9, content: Content::Inline(Bytes::from_static(b"abc")) }));
         values.push(Value::Listing(Name::new(b"x").unwrap()));
         for value in values {

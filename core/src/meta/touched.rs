@@ -65,7 +65,13 @@ pub fn object_of(key: &Key) -> Option<Object> {
     match key {
         Key::Inode(ino) | Key::Listing(ino, _) | Key::Extent(ino, _) | Key::Xattr(ino, _) => Some(Object::Whole(*ino)),
         Key::Entry(dir, name) => Some(Object::Entry(*dir, name.clone())),
-        Key::Volume | Key::Orphan(_) | Key::Slice(_) | Key::Session(_) | Key::Locks(_) | Key::LockUse(..) => None,
+        Key::Volume
+        | Key::Orphan(_)
+        | Key::Slice(_)
+        | Key::Session(_)
+        | Key::Locks(_)
+        | Key::LockUse(..)
+        | Key::Members => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::locks::FileLocks;
 use crate::session::Session;
 use crate::types::{
-    Attr, ClusterId, Cookie, Ino, Kind, Name, NodeId, Owner, SessionId, SliceId, Stamp, Version, XattrName,
+    Attr, ClusterId, Cookie, Ino, Kind, Members, Name, NodeId, Owner, SessionId, SliceId, Stamp, Version, XattrName,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -30,11 +30,13 @@ pub enum Key {
     Locks(Ino),
     /// A session holds or awaits locks on an object, or had them broken.
     LockUse(SessionId, Ino),
+    /// The cluster's nodes.
+    Members,
 }
 
 impl Key {
-    /// Nothing lies behind it.
-    pub const LAST: Key = Key::LockUse(SessionId(u64::MAX), Ino(u64::MAX));
+    /// Nothing lies behind it; what there is of objects and sessions lies before it.
+    pub const LAST: Key = Key::Members;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +55,7 @@ pub enum Value {
     LockUse,
     /// In the place of `LockUse`: the session's locks were broken, and it may not change the object's bytes.
     LocksBroken,
+    Members(Members),
 }
 
 /// What there is one of.

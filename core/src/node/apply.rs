@@ -51,8 +51,10 @@ impl NodeMachine {
         for item in batch.items {
             match item {
                 Item::Form { cluster, owner } => self.apply_form(batch.stamp, cluster, owner),
+                Item::Founders(members) => self.apply_founders(members),
                 Item::OpenSession { client, nonce } => self.apply_open_session(batch.stamp, client, nonce),
                 Item::EndSession(session) => self.apply_end_session(session),
+                Item::Members { request, change } => self.apply_members(request, &change),
                 Item::Command { command, deny } => {
                     let session = command.session;
                     if self.apply_command(batch.stamp, command, deny) {
@@ -98,7 +100,7 @@ impl NodeMachine {
         }
     }
 
-    fn keep(&mut self, changes: BTreeMap<Key, Option<Value>>) {
+    pub(super) fn keep(&mut self, changes: BTreeMap<Key, Option<Value>>) {
         let (mut dropped, mut unlinked): (Vec<SliceId>, Vec<Ino>) = (Vec::new(), Vec::new());
         for (key, value) in &changes {
             match (key, value) {

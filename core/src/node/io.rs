@@ -4,9 +4,9 @@ use super::messages::{Space, ToPeer};
 use crate::meta::ops::BreakLocks;
 use crate::meta::{Key, Op, Value};
 use crate::session::{Reply, ToMount, ToNode};
-use crate::types::{ClusterId, NodeId, SliceId, Stamp};
+use crate::types::{ClusterId, MemberChange, Members, NoChange, NodeId, SliceId, Stamp};
 use raft::eraftpb::{ConfState, Entry, HardState};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The time, as this node's clocks have it.
@@ -52,6 +52,14 @@ pub enum Input {
     Propose(Op),
     /// What an operator asked this node for; answered with [`Output::Broke`], if this node leads long enough.
     BreakLocks(BreakLocks),
+    /// What an operator asked this node for: another list of nodes; answered with [`Output::MembersChanged`], if this node
+    /// leads long enough.
+    ChangeMembers {
+        request: u64,
+        change: MemberChange,
+    },
+    /// What these nodes keep nobody needs any more, as far as this node's state says.
+    Drained(BTreeSet<NodeId>),
 }
 
 /// A write to the Raft log. Writes are carried out in order; the machine waits for [`Input::Persisted`] before it lets
@@ -105,6 +113,12 @@ pub enum Output {
     Broke {
         request: u64,
         reply: Reply,
+    },
+    /// The nodes of the cluster, as of now.
+    Members(Members),
+    MembersChanged {
+        request: u64,
+        outcome: Result<NodeId, NoChange>,
     },
     /// The state cannot be read or the log cannot be understood: stop this node, it must be rebuilt from the others.
     Stop(String),

@@ -46,7 +46,7 @@ pub(super) struct Join {
 
 impl Join {
     pub(super) fn new(member: bool, config: &Config) -> Join {
-        let may_start = !member && config.nodes.iter().min() == Some(&config.id);
+        let may_start = !member && config.members.nodes.keys().next() == Some(&config.id);
         Join {
             member,
             recording: false,
@@ -71,21 +71,18 @@ impl Join {
 impl NodeMachine {
     /// Nodes that a new cluster still waits for.
     pub(super) fn waiting_for(&self) -> Vec<NodeId> {
-        let quiet = |n: &&NodeId| **n != self.config.id && !self.join.peers.contains_key(n);
         if self.join.member || self.leader.is_some() {
             return Vec::new();
         }
-        self.config.nodes.iter().filter(quiet).copied().collect()
+        self.others().into_iter().filter(|node| !self.join.peers.contains_key(node)).collect()
     }
 
     pub(super) fn tick_join(&mut self) {
         if self.join.member && !self.join.may_start && (self.join.greeted || self.is_leader()) {
             return;
         }
-        for to in self.config.nodes.clone() {
-            if to != self.config.id {
-                self.say_hello(to, false);
-            }
+        for to in self.others() {
+            self.say_hello(to, false);
         }
         self.settle_join();
     }
@@ -153,8 +150,8 @@ impl NodeMachine {
 
     pub(super) fn settle_join(&mut self) {
         if !self.join.member {
-            let others = || self.config.nodes.iter().filter(|n| **n != self.config.id);
-            let all_fresh = self.is_fresh() && others().all(|n| self.join.peers.get(n).is_some_and(|p| p.0));
+            let fresh = |node: NodeId| self.join.peers.get(&node).is_some_and(|p| p.0);
+            let all_fresh = self.is_fresh() && self.others().into_iter().all(fresh);
             let caught_up = self.join.target.is_some_and(|target| target > 0 && self.applied.0 >= target);
             if (all_fresh || caught_up) && !self.join.recording {
                 self.join.recording = true;

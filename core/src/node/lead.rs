@@ -3,6 +3,7 @@
 use super::copies::Copies;
 use super::io::Output;
 use super::lease::{Lease, Promised};
+use super::members::Changing;
 use super::messages::{Batch, Item, Seat, Space, ToPeer, ViewId};
 use super::orphans::Orphans;
 use super::tokens::{Place, Tokens};
@@ -20,7 +21,7 @@ const SNAPSHOT_AGAIN_US: u64 = 10_000_000;
 const SPACE_RECENT_US: u64 = 5_000_000;
 
 /// A node that was not heard of for so long is left out of the tree; who is in it must have been steady for some time.
-const SILENT_US: u64 = 1_000_000;
+pub(super) const SILENT_US: u64 = 1_000_000;
 const STEADY_US: u64 = 300_000;
 /// Who does not hear a neighbour is not its neighbour for so long.
 const PARTED_US: u64 = 60_000_000;
@@ -61,6 +62,7 @@ pub(super) struct Lead {
     snapshots: BTreeMap<u64, u64>,
     last_beat: u64,
     last_stamp: Stamp,
+    pub(super) changing: Changing,
 }
 
 impl Lead {
@@ -117,6 +119,7 @@ impl NodeMachine {
         self.shared.write().just_unlinked.clear();
         if self.cluster.is_none() {
             self.lead.queue.push_back(Item::Form { cluster: self.config.cluster, owner: self.config.founder });
+            self.lead.queue.push_back(Item::Founders(self.members.clone()));
         }
         self.send_beats();
     }
@@ -143,19 +146,18 @@ impl NodeMachine {
         self.expire_sessions();
         self.tick_tree();
         self.tick_orphans();
+        self.tick_members();
         self.retry_snapshots();
     }
 
     fn send_beats(&mut self) {
         self.lead.last_beat = self.now.mono;
         let (term, sent, commit) = (self.raw.raft.term, self.now.mono, self.raw.raft.raft_log.committed);
-        for to in self.config.nodes.clone() {
-            if to != self.config.id {
-                self.send(to, ToPeer::Beat { term, sent, commit });
-                if self.tokens.view().number > 0 {
-                    let Place { id, seats } = self.tokens.place().clone();
-                    self.send(to, ToPeer::View { id, seats });
-                }
+        for to in self.others() {
+            self.send(to, ToPeer::Beat { term, sent, commit });
+            if self.tokens.view().number > 0 {
+                let Place { id, seats } = self.tokens.place().clone();
+                self.send(to, ToPeer::View { id, seats });
             }
         }
     }
@@ -190,7 +192,9 @@ impl NodeMachine {
         }
         // Who fetches the whole state carries nothing out meanwhile, and would keep what it let in for so long.
         let is_there = |(node, promised): &(NodeId, Promised)| {
-            promised.sent + SILENT_US > now && !self.lead.fetching.contains(node)
+            promised.sent + SILENT_US > now
+                && !self.lead.fetching.contains(node)
+                && self.members.nodes.contains_key(node)
         };
         let there = self.lead.lease.promised().filter(is_there).map(|(node, promised)| (node, promised.life)).collect();
         if there != self.lead.there {
@@ -391,6 +395,7 @@ impl NodeMachine {
             }
         }
         self.lead.queued.clear();
+        self.lead.changing.not_proposed();
         self.nothing_waits();
         self.all_again();
     }
@@ -407,7 +412,7 @@ impl NodeMachine {
         self.answer_waiting();
         // An append says how far the log is committed; a heartbeat does not say more than was acknowledged.
         for node in std::mem::take(&mut self.lead.tells_commit) {
-            self.raw.raft.send_append(node.0);
+            self.send_append(node);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::edges::Parcel;
 use crate::meta::{Op, Query};
 use crate::session::{Command, Reply};
-use crate::types::{ClusterId, Cred, Errno, Ino, NodeId, Owner, SessionId, Stamp};
+use crate::types::{ClusterId, Cred, Errno, Ino, MemberChange, Members, NodeId, Owner, SessionId, Stamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -159,4 +159,11 @@ pub enum Item {
     },
     /// The cluster's own housekeeping.
     Own(Op),
+    /// Another list of nodes; by the request whoever asked for it knows the answer.
+    Members {
+        request: Option<u64>,
+        change: MemberChange,
+    },
+    /// The nodes of a cluster that is formed.
+    Founders(Members),
 }

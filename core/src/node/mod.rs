@@ -23,8 +23,8 @@
 //! One file a concern: `raft_drive` turns Raft's readiness into outputs, `apply` carries out committed entries, `lead` is
 //! what only a leader does, `tokens` says which node may change an object (`tree` whose neighbour it is, `edges` that what
 //! neighbours say arrives), `copies` keeps what its mounts cache true, `attach` serves them, `breaks` takes locks away by
-//! force, `orphans` finds out which unlinked files nobody has open, `join` keeps a node that lost its disk from voting,
-//! `lease` and `view` say for themselves.
+//! force, `orphans` finds out which unlinked files nobody has open, `members` says who belongs to the cluster, `join` keeps a
+//! node that lost its disk from voting, `lease` and `view` say for themselves.
 
 mod apply;
 mod attach;
@@ -36,6 +36,7 @@ mod join;
 mod lead;
 mod lease;
 mod log;
+mod members;
 mod messages;
 mod orphans;
 mod placement;
@@ -49,7 +50,7 @@ pub use copies::CopyRow;
 pub use edges::Parcel;
 pub use io::{Changes, Conn, Input, LogWrite, Now, Output};
 pub use messages::{Batch, Item, Seat, Space, ToPeer, ViewId};
-pub use placement::{copies_wanted, place, wants_copy};
+pub use placement::{copies_wanted, missing, place, wants_copy};
 pub use status::{CopiesStatus, PeerStatus, SessionStatus, Status};
 pub use tokens::{PARCEL_MAX, TokenStatus};
 pub use tree::{NoTree, Topology};
@@ -57,7 +58,7 @@ pub use view::{Base, Reader};
 
 use crate::meta::{Key, Op, Store, Value};
 use crate::session::Session;
-use crate::types::{ClusterId, NodeId, Owner, SessionId, Stamp};
+use crate::types::{ClusterId, Members, NodeId, Owner, SessionId, Stamp};
 use attach::Attach;
 use copies::Copies;
 use join::{Hello, Join};
@@ -65,7 +66,7 @@ use lead::Lead;
 use lease::Promised;
 use log::Log;
 use raft::RawNode;
-use raft::eraftpb::{ConfState, Entry, HardState, Message};
+use raft::eraftpb::{Entry, HardState, Message};
 use raft_drive::Persisting;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -94,8 +95,8 @@ const LOG_TAIL_BYTES: usize = 16 << 20;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub id: NodeId,
-    /// Every node of the cluster, this one included.
-    pub nodes: Vec<NodeId>,
+    /// The nodes of the cluster, this one included, as far as it was told: its state knows better, once it has one.
+    pub members: Members,
     /// Drawn when the process starts: what little chance the machine needs comes from here.
     pub seed: u64,
     /// The name this node would give to a cluster that it forms.
@@ -104,22 +105,6 @@ pub struct Config {
     pub founder: Owner,
     /// How this node, when it leads, lays the tree of the nodes.
     pub topology: Topology,
-}
-
-impl Config {
-    /// Who votes: all of up to three nodes, three of four, five of more. The others learn.
-    pub fn voters(&self) -> Vec<NodeId> {
-        let mut nodes = self.nodes.clone();
-        nodes.sort_unstable();
-        nodes.dedup();
-        let voters = match nodes.len() {
-            n @ 0..=3 => n,
-            4 => 3,
-            _ => 5,
-        };
-        nodes.truncate(voters);
-        nodes
-    }
 }
 
 /// What a node's disks still knew when it started.
@@ -173,6 +158,8 @@ impl Recovered {
 
 pub struct NodeMachine {
     config: Config,
+    /// As of the last entry that was applied.
+    members: Members,
     voters: Vec<NodeId>,
     raw: RawNode<Log>,
     now: Now,
@@ -215,12 +202,9 @@ pub struct NodeMachine {
 
 impl NodeMachine {
     pub fn new(config: Config, recovered: Recovered, now: Now) -> Result<NodeMachine, String> {
-        let voters = config.voters();
-        let conf_state = ConfState {
-            voters: voters.iter().map(|n| n.0).collect(),
-            learners: config.nodes.iter().filter(|n| !voters.contains(n)).map(|n| n.0).collect(),
-            ..ConfState::default()
-        };
+        let members = members::listed(&*recovered.base, &config).map_err(|_| "the state store cannot be read")?;
+        let members = members::among(members, &config);
+        let conf_state = members::conf_state(&members);
         if let Fit::Damaged(why) | Fit::Reset(why) = recovered.fit() {
             return Err(why);
         }
@@ -249,7 +233,8 @@ impl NodeMachine {
         let shared = Shared::new(recovered.base);
         let mut machine = NodeMachine {
             join: Join::new(recovered.member, &config),
-            voters,
+            voters: members.voters(),
+            members,
             raw,
             now,
             out: Vec::new(),
@@ -297,6 +282,7 @@ impl NodeMachine {
         }
         self.drive_tokens();
         self.let_in_waiting();
+        self.propose_members();
         self.propose_queued();
         self.drive_raft();
         self.answer_waiting();
@@ -357,11 +343,16 @@ impl NodeMachine {
             }
             Input::Propose(op) => self.propose_own(op),
             Input::BreakLocks(order) => self.break_locks(order),
+            Input::ChangeMembers { request, change } => self.change_members(request, change),
+            Input::Drained(nodes) if self.is_leader() => self.lead.changing.drained(nodes),
+            Input::Drained(_) => {}
         }
     }
 
     fn peer_says(&mut self, from: NodeId, message: ToPeer) {
-        if !self.config.nodes.contains(&from) || from == self.config.id {
+        // A node that this one has not heard of yet may be the one that leads.
+        let is_known = self.members.nodes.contains_key(&from);
+        if from == self.config.id || !(is_known || message.is_for_anybody()) {
             return;
         }
         match message {
@@ -452,6 +443,9 @@ impl NodeMachine {
         if let Some(cluster) = self.cluster {
             self.out.push(Output::Cluster(cluster));
         }
+        let members = members::listed(&*self.shared.read(), &self.config);
+        let members = members.map_err(|_| "the state store cannot be read")?;
+        self.members_are(members::among(members, &self.config));
         Ok(())
     }
 

@@ -129,10 +129,8 @@ impl NodeMachine {
         }
         round.last_asked = now;
         let (number, inos): (u64, Vec<Ino>) = (round.number, round.asked.iter().copied().collect());
-        for to in self.config.nodes.clone() {
-            if to != self.config.id {
-                self.send(to, ToPeer::WhoHolds { round: number, inos: inos.clone() });
-            }
+        for to in self.others() {
+            self.send(to, ToPeer::WhoHolds { round: number, inos: inos.clone() });
         }
         self.ask_mounts_who_holds(number, inos);
     }

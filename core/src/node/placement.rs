@@ -9,18 +9,25 @@ pub fn copies_wanted(nodes: usize) -> usize {
     REPLICAS.min(nodes)
 }
 
-/// Where a new slice goes: the node that received it, then the others with the most room.
+/// Where a new slice goes: the node that received it, if it keeps data at all, then the others with the most room.
 pub fn place(me: NodeId, reachable: &[(NodeId, u64)], nodes: usize) -> Vec<NodeId> {
     let mut others: Vec<(NodeId, u64)> = reachable.iter().filter(|(node, _)| *node != me).copied().collect();
     others.sort_by_key(|(node, free)| (std::cmp::Reverse(*free), *node));
-    std::iter::once(me).chain(others.into_iter().map(|(node, _)| node)).take(copies_wanted(nodes)).collect()
+    let here = reachable.iter().map(|(node, _)| *node).find(|node| *node == me);
+    here.into_iter().chain(others.into_iter().map(|(node, _)| node)).take(copies_wanted(nodes)).collect()
+}
+
+/// Copies that a slice has too few, where these nodes are to keep it.
+pub fn missing(nodes: &[NodeId], info: &SliceInfo) -> usize {
+    let there = info.nodes.iter().filter(|node| nodes.contains(node)).count();
+    copies_wanted(nodes.len()).saturating_sub(there)
 }
 
 /// Whether this node should make a copy of a slice that has too few. Those without one stand in an order that every node
 /// finds alike for this slice, and the first few take it.
 pub fn wants_copy(me: NodeId, nodes: &[NodeId], id: SliceId, info: &SliceInfo) -> bool {
-    let missing = copies_wanted(nodes.len()).saturating_sub(info.nodes.len());
-    if missing == 0 || info.nodes.contains(&me) {
+    let missing = missing(nodes, info);
+    if missing == 0 || info.nodes.contains(&me) || !nodes.contains(&me) {
         return false;
     }
     let mut others: Vec<NodeId> = nodes.iter().filter(|n| !info.nodes.contains(n)).copied().collect();
@@ -37,7 +44,8 @@ mod tests {
     fn the_receiver_comes_first_then_those_with_room() {
         let reachable = [(NodeId(1), 10), (NodeId(2), 30), (NodeId(3), 20), (NodeId(4), 40)];
         assert_eq!(place(NodeId(1), &reachable, 4), [NodeId(1), NodeId(4), NodeId(2)]);
-        assert_eq!(place(NodeId(1), &[], 3), [NodeId(1)]);
+        assert_eq!(place(NodeId(1), &reachable[..1], 3), [NodeId(1)]);
+        assert_eq!(place(NodeId(9), &reachable, 4), [NodeId(4), NodeId(2), NodeId(3)], "it is to leave");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use super::io::{LogWrite, Output};
 use super::messages::ToPeer;
-use super::{ELECTION_TICKS, NodeMachine, lease};
+use super::{ELECTION_TICKS, NodeMachine, lease, members};
 use crate::types::NodeId;
 use raft::eraftpb::{Message, MessageType, Snapshot};
 use raft::{GetEntriesContext, Ready, StateRole};
@@ -148,6 +148,10 @@ impl NodeMachine {
             !self.is_leader() && self.raw.raft.election_elapsed + 1 >= self.raw.raft.randomized_election_timeout();
         let installing = self.persisting.waiting.iter().any(|w| w.snapshot.is_some());
         // Between a snapshot's installation and its persistence Raft would look for entries that are not there any more.
+        if about_to_stand && self.applied.0 < self.raw.raft.raft_log.committed {
+            // It may be about who votes. A node that was just started has not taken it yet.
+            return self.take_committed();
+        }
         if about_to_stand && (installing || !self.join.votes() || self.now.mono < self.promised_until) {
             return;
         }
@@ -251,6 +255,7 @@ impl NodeMachine {
             self.settle_after_snapshot();
         }
         self.apply_deferred();
+        message.mut_snapshot().mut_metadata().set_conf_state(members::conf_state(&self.members));
         let _refused = self.raw.step(*message);
         self.drive_raft();
     }

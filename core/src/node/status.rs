@@ -3,7 +3,7 @@
 use super::messages::Space;
 use super::{NodeMachine, Reader, TokenStatus};
 use crate::meta::{Key, Store, Value};
-use crate::types::{ClusterId, NodeId, SessionId, Stamp};
+use crate::types::{ClusterId, Member, NodeId, SessionId, Stamp};
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +45,10 @@ pub struct CopiesStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerStatus {
     pub node: NodeId,
+    pub address: String,
     pub voter: bool,
+    /// It is to be removed, when its data is elsewhere.
+    pub leaves: bool,
     /// What it applied, as far as this node was told: every node knows its own, the leader everybody's.
     pub applied: Option<u64>,
     pub space: Option<Space>,
@@ -80,7 +83,7 @@ impl NodeMachine {
             committed: self.raw.raft.raft_log.committed,
             member: self.join.votes(),
             waiting_for: self.waiting_for(),
-            peers: self.config.nodes.iter().map(|node| self.peer_status(*node)).collect(),
+            peers: self.members.nodes.iter().map(|(node, member)| self.peer_status(*node, member)).collect(),
             sessions: self
                 .sessions
                 .iter()
@@ -102,12 +105,14 @@ impl NodeMachine {
         }
     }
 
-    fn peer_status(&self, node: NodeId) -> PeerStatus {
+    fn peer_status(&self, node: NodeId, member: &Member) -> PeerStatus {
         let me = node == self.config.id;
         let progress = self.raw.raft.prs().get(node.0).filter(|_| self.is_leader());
         PeerStatus {
             node,
-            voter: self.voters.contains(&node),
+            address: member.address.clone(),
+            voter: member.votes,
+            leaves: member.leaves,
             applied: if me { Some(self.applied.0) } else { self.peer_applied.get(&node).copied() },
             space: self.space.get(&node).map(|(space, _)| *space),
             active: if me { Some(true) } else { progress.map(|p| p.recent_active) },

@@ -2,6 +2,7 @@
 
 mod breaks;
 mod copies;
+mod members;
 mod parted;
 mod tokens;
 
@@ -9,7 +10,7 @@ use super::*;
 use crate::meta::ops::{GetAttr, Mkdir};
 use crate::meta::{Answer, Fault, Query};
 use crate::session::{Command, Reply, ToMount, ToNode};
-use crate::types::{Cred, Ino, Name, Owner};
+use crate::types::{Cred, Ino, Name, NoChange, Owner};
 use std::collections::BTreeSet;
 use std::sync::RwLock;
 
@@ -49,6 +50,8 @@ struct Cluster {
     sent: Vec<(NodeId, NodeId, ToPeer)>,
     /// Orders to break locks that were carried out, by node.
     broke: Vec<(NodeId, u64, Reply)>,
+    /// What came of orders to change the list of nodes, by who says so.
+    changed: Vec<(NodeId, Result<NodeId, NoChange>)>,
 }
 
 fn at(now: u64) -> Now {
@@ -83,6 +86,7 @@ impl Cluster {
             mounts: Vec::new(),
             sent: Vec::new(),
             broke: Vec::new(),
+            changed: Vec::new(),
         };
         for id in 1..=nodes {
             cluster.start(NodeId(id), nodes);
@@ -99,11 +103,14 @@ impl Cluster {
 
     /// A node with an empty disk.
     fn start(&mut self, id: NodeId, nodes: u64) {
+        self.start_among(id, Members::founding((1..=nodes).map(|id| (NodeId(id), format!("host:{id}")))));
+    }
+
+    fn start_among(&mut self, id: NodeId, members: Members) {
         let disk = Arc::new(Disk::default());
-        let nodes = (1..=nodes).map(NodeId).collect();
         let config = Config {
             id,
-            nodes,
+            members,
             seed: id.0 * 77 + self.now,
             cluster: ClusterId(id.0 + 100),
             founder: FOUNDER,
@@ -178,6 +185,7 @@ impl Cluster {
                 }
             }
             Output::Broke { request, reply } => self.broke.push((id, request, reply)),
+            Output::MembersChanged { outcome, .. } => self.changed.push((id, outcome)),
             Output::Stop(why) => panic!("node {id} stops: {why}"),
             _ => {}
         }

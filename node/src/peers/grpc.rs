@@ -6,7 +6,7 @@ use crate::handle::{Event, Events};
 use crate::storage::state::snapshot::Part;
 use baton_core::mount::{SliceFault, SlicePart};
 use baton_core::node::{Input, ToPeer};
-use baton_core::types::{ClusterId, NodeId, SliceId};
+use baton_core::types::{ClusterId, Members, NodeId, SliceId};
 use baton_proto::v1::peers_client::PeersClient;
 use baton_proto::v1::slices_client::SlicesClient;
 use baton_proto::{
@@ -16,7 +16,7 @@ use baton_proto::{
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -32,37 +32,56 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub(crate) struct Identity {
     pub(crate) me: NodeId,
-    pub(crate) nodes: usize,
+    /// Where the others reach this node.
+    pub(crate) address: String,
     pub(crate) cluster: Arc<OnceLock<ClusterId>>,
+    members: Arc<RwLock<Members>>,
     /// Peers that refused this node because it belongs to another cluster.
     strangers: Arc<Mutex<BTreeSet<NodeId>>>,
 }
 
 impl Identity {
-    pub(crate) fn new(me: NodeId, nodes: usize, cluster: Option<ClusterId>) -> Identity {
+    pub(crate) fn new(me: NodeId, members: Members, cluster: Option<ClusterId>) -> Identity {
         let known = OnceLock::new();
         if let Some(cluster) = cluster {
             let _first = known.set(cluster);
         }
-        Identity { me, nodes, cluster: Arc::new(known), strangers: Arc::default() }
+        let address = members.nodes.get(&me).map_or(String::new(), |member| member.address.clone());
+        let members = Arc::new(RwLock::new(members));
+        Identity { me, address, cluster: Arc::new(known), members, strangers: Arc::default() }
     }
 
     pub(crate) fn hello(&self) -> PeerHello {
-        PeerHello::new(self.cluster.get().copied(), self.me)
+        PeerHello::new(self.cluster.get().copied(), self.me, self.address.clone())
+    }
+
+    pub(crate) fn set_members(&self, members: &Members) {
+        *self.members.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = members.clone();
+    }
+
+    pub(crate) fn was_removed(&self, node: NodeId) -> bool {
+        self.members.read().unwrap_or_else(|poisoned| poisoned.into_inner()).was_removed(node)
     }
 
     /// Whether most of the others say that this node does not belong to them: then it is this one that is wrong.
     fn refused_by(&self, peer: NodeId) -> bool {
         let mut strangers = self.strangers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         strangers.insert(peer);
-        strangers.len() * 2 > self.nodes
+        strangers.len() * 2 > self.members.read().unwrap_or_else(|poisoned| poisoned.into_inner()).nodes.len()
     }
 }
 
+/// The ways to one peer. Dropped, they end.
+struct Way {
+    address: String,
+    queue: mpsc::Sender<ToPeer>,
+    bulk: Channel,
+}
+
 pub(crate) struct GrpcPeers {
-    queues: BTreeMap<NodeId, mpsc::Sender<ToPeer>>,
-    bulk_channels: BTreeMap<NodeId, Channel>,
+    ways: RwLock<BTreeMap<NodeId, Way>>,
     identity: Identity,
+    events: Events,
     bulk: tokio::runtime::Handle,
 }
 
@@ -77,31 +96,30 @@ fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Error> {
 }
 
 impl GrpcPeers {
-    /// Starts a stream to each peer, on the runtime this is called on.
+    /// Must be called on the runtime on which the streams are to run, and so must what changes the list of nodes.
     pub(crate) fn start(
         identity: Identity,
-        addresses: &BTreeMap<NodeId, String>,
+        members: &Members,
         events: &Events,
         bulk: tokio::runtime::Handle,
-    ) -> Result<GrpcPeers, tonic::transport::Error> {
-        let mut queues = BTreeMap::new();
-        let mut bulk_channels = BTreeMap::new();
-        for (peer, address) in addresses.iter().filter(|(peer, _)| **peer != identity.me) {
-            let (queue, queued) = mpsc::channel(QUEUE_MAX);
-            let dialler = Dialler {
-                peer: *peer,
-                endpoint: endpoint(address)?,
-                identity: identity.clone(),
-                events: events.clone(),
-                queued,
-            };
-            tokio::spawn(dialler.run());
-            queues.insert(*peer, queue);
-            let bulk_endpoint = endpoint(address)?;
-            let _entered = bulk.enter(); // the connection's own work belongs there too
-            bulk_channels.insert(*peer, bulk_endpoint.connect_lazy());
-        }
-        Ok(GrpcPeers { queues, bulk_channels, identity, bulk })
+    ) -> GrpcPeers {
+        let peers = GrpcPeers { ways: RwLock::default(), identity, events: events.clone(), bulk };
+        peers.members(members);
+        peers
+    }
+
+    fn way_to(&self, peer: NodeId, address: &str) -> Result<Way, tonic::transport::Error> {
+        let (queue, queued) = mpsc::channel(QUEUE_MAX);
+        let (identity, events) = (self.identity.clone(), self.events.clone());
+        let dialler = Dialler { peer, endpoint: endpoint(address)?, identity, events, queued };
+        let bulk_endpoint = endpoint(address)?;
+        tokio::spawn(dialler.run());
+        let _entered = self.bulk.enter(); // the connection's own work belongs there too
+        Ok(Way { address: address.to_owned(), queue, bulk: bulk_endpoint.connect_lazy() })
+    }
+
+    fn bulk_to(&self, peer: NodeId) -> Option<Channel> {
+        self.ways.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&peer).map(|way| way.bulk.clone())
     }
 }
 
@@ -120,6 +138,9 @@ impl Dialler {
         loop {
             // What was meant for a connection that is no more is of no use on the next one.
             while self.queued.try_recv().is_ok() {}
+            if self.queued.is_closed() {
+                return;
+            }
             match self.session().await {
                 Ok(()) => backoff = BACKOFF_MIN,
                 Err(why) => tracing::debug!(peer = %self.peer, "no stream to the peer: {why}"),
@@ -177,20 +198,43 @@ impl Dialler {
             );
             let _stopped = self.events.send(Event::Stop);
         }
+        if reason == Refusal::Removed {
+            let _stopped = self.events.send(Event::Removed);
+        }
         detail
     }
 }
 
 impl Peers for GrpcPeers {
+    fn members(&self, members: &Members) {
+        for (node, member) in &members.nodes {
+            self.heard_of(*node, &member.address);
+        }
+        let mut ways = self.ways.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        ways.retain(|node, _| !members.was_removed(*node));
+    }
+
+    fn heard_of(&self, node: NodeId, address: &str) {
+        let mut ways = self.ways.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if node == self.identity.me || address.is_empty() || ways.get(&node).is_some_and(|way| way.address == address) {
+            return;
+        }
+        match self.way_to(node, address) {
+            Ok(way) => drop(ways.insert(node, way)),
+            Err(why) => tracing::error!(%node, address, "the address of a node cannot be used: {why}"),
+        }
+    }
+
     fn send(&self, to: NodeId, message: ToPeer) {
-        if let Some(queue) = self.queues.get(&to) {
-            let _full = queue.try_send(message);
+        let ways = self.ways.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(way) = ways.get(&to) {
+            let _full = way.queue.try_send(message);
         }
     }
 
     fn snapshot(&self, from: NodeId) -> Receiver<Result<Part, String>> {
         let (tell, told) = sync_channel(8);
-        let channel = self.bulk_channels.get(&from).cloned();
+        let channel = self.bulk_to(from);
         let request = SnapshotRequest {
             cluster: self.identity.cluster.get().copied().unwrap_or(ClusterId(1)),
             node: self.identity.me,
@@ -209,7 +253,7 @@ impl Peers for GrpcPeers {
     }
 
     fn put_slice(&self, to: NodeId, id: SliceId, data: Bytes) -> Later<Result<(), SliceFault>> {
-        let channel = self.bulk_channels.get(&to).cloned();
+        let channel = self.bulk_to(to);
         Box::pin(async move {
             let mut client = slices_client(channel)?;
             let put = PutSlice { id, data, replica_only: true };
@@ -223,7 +267,7 @@ impl Peers for GrpcPeers {
     }
 
     fn get_slice(&self, from: NodeId, part: SlicePart) -> Later<Result<Bytes, SliceFault>> {
-        let channel = self.bulk_channels.get(&from).cloned();
+        let channel = self.bulk_to(from);
         Box::pin(async move {
             let mut client = slices_client(channel)?;
             let get = GetSlice { id: part.id, at: part.at, len: part.len, nodes: Vec::new() };

@@ -8,7 +8,7 @@ use crate::storage::SliceStore;
 use crate::storage::state::snapshot::Part;
 use baton_core::mount::{SliceFault, SlicePart};
 use baton_core::node::{Input, ToPeer};
-use baton_core::types::{NodeId, SliceId};
+use baton_core::types::{Members, NodeId, SliceId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, channel};
@@ -47,6 +47,11 @@ pub(crate) struct LocalPeers {
 }
 
 impl Peers for LocalPeers {
+    /// Whoever runs in this process is here.
+    fn members(&self, _: &Members) {}
+
+    fn heard_of(&self, _: NodeId, _: &str) {}
+
     fn send(&self, to: NodeId, message: ToPeer) {
         if let Some(node) = self.net.get(to) {
             let _stopped = node.events.send(Event::Input(Input::Peer { from: self.me, message }));

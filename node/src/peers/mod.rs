@@ -6,7 +6,7 @@ pub(crate) mod local;
 use crate::storage::state::snapshot::Part;
 use baton_core::mount::{SliceFault, SlicePart};
 use baton_core::node::ToPeer;
-use baton_core::types::{NodeId, SliceId};
+use baton_core::types::{Members, NodeId, SliceId};
 use bytes::Bytes;
 use std::pin::Pin;
 use std::sync::mpsc::Receiver;
@@ -14,6 +14,12 @@ use std::sync::mpsc::Receiver;
 pub(crate) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 pub(crate) trait Peers: Send + Sync {
+    /// These are the nodes now.
+    fn members(&self, members: &Members);
+
+    /// A node that this one may not know of yet is reached there.
+    fn heard_of(&self, node: NodeId, address: &str);
+
     /// Sends if the peer can be reached; the machine expects losses.
     fn send(&self, to: NodeId, message: ToPeer);
 

@@ -1,9 +1,11 @@
-use crate::handle::{NodeHandle, NotBroken};
+use crate::config::check_address;
+use crate::handle::{NodeHandle, NotBroken, NotChanged};
+use crate::slices::Survey;
 use baton_core::meta::locks::FileLock;
 use baton_core::meta::{Fault, Key, Stop, Store, Value, check};
 use baton_core::node::{CopyRow, PeerStatus, Status as NodeStatus};
 use baton_core::token::{Mode, Row};
-use baton_core::types::{Ino, NodeId, Object, SessionId};
+use baton_core::types::{Ino, Member, MemberChange, NodeId, Object, SessionId};
 use baton_proto::v1::{self, admin_server::Admin};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -16,7 +18,6 @@ const SPACE_WORTH_TELLING: u64 = 2 * baton_core::limits::DISK_RESERVE;
 
 /// What does not change while a node runs.
 pub(crate) struct About {
-    pub(crate) addresses: BTreeMap<NodeId, String>,
     pub(crate) regions: BTreeMap<NodeId, String>,
     pub(crate) started: Instant,
 }
@@ -87,6 +88,36 @@ impl Admin for AdminService {
             tracing::warn!(inode = ino.0, session, mount, pid, "an operator broke a lock");
         }
         Ok(Response::new(v1::BreakLocksReply { locks }))
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<v1::ChangeMembersRequest>,
+    ) -> Result<Response<v1::ChangeMembersReply>, Status> {
+        use v1::change_members_request::Change;
+        let change = match request.into_inner().change {
+            Some(Change::Join(address)) => {
+                check_address("the address of a node", &address)
+                    .map_err(|e| Status::invalid_argument(e.to_string()))?;
+                MemberChange::Join { address }
+            }
+            Some(Change::Leave(node)) => MemberChange::Leave(NodeId(node)),
+            Some(Change::Stay(node)) => MemberChange::Stay(NodeId(node)),
+            None => return Err(Status::invalid_argument("no change is named")),
+        };
+        let (node, members) = self.node.change_members(change.clone()).await.map_err(|why| match why {
+            NotChanged::NotLeading | NotChanged::Refused(_) => Status::failed_precondition(why.to_string()),
+            NotChanged::LostLead | NotChanged::TooLong | NotChanged::Stopped => Status::unavailable(why.to_string()),
+        })?;
+        tracing::warn!(%node, ?change, "an operator changed the list of nodes");
+        let member = |(id, member): (&NodeId, &Member)| v1::Member {
+            id: id.0,
+            address: member.address.clone(),
+            votes: member.votes,
+            leaves: member.leaves,
+        };
+        let (next, members) = (members.next.0, members.nodes.iter().map(member).collect());
+        Ok(Response::new(v1::ChangeMembersReply { node: node.0, members, next }))
     }
 
     async fn copies(&self, request: Request<v1::CopiesRequest>) -> Result<Response<v1::CopiesReply>, Status> {
@@ -187,7 +218,9 @@ fn lock_row(ino: Ino, lock: &FileLock, client: String, waiting: bool) -> v1::Loc
 
 impl AdminService {
     fn reply(&self, status: &NodeStatus) -> v1::StatusReply {
-        let nodes: Vec<v1::NodeStatus> = status.peers.iter().map(|peer| self.node_row(status, peer)).collect();
+        let survey = self.node.slices().survey();
+        let row = |peer| self.node_row(status, peer, survey.as_ref());
+        let nodes: Vec<v1::NodeStatus> = status.peers.iter().map(row).collect();
         let mounts = status.sessions.iter().map(|s| v1::MountStatus {
             session: s.session.0,
             client: s.client.clone(),
@@ -204,13 +237,14 @@ impl AdminService {
             mounts: mounts.collect(),
             inodes: status.inodes,
             allocated: status.allocated,
-            health: health(status, &nodes),
+            health: health(status, &nodes, survey.as_ref()),
+            slices_short: survey.as_ref().map(|survey| survey.short),
             nodes,
             tree: status.tokens.view.1,
         }
     }
 
-    fn node_row(&self, status: &NodeStatus, peer: &PeerStatus) -> v1::NodeStatus {
+    fn node_row(&self, status: &NodeStatus, peer: &PeerStatus, survey: Option<&Survey>) -> v1::NodeStatus {
         let me = peer.node == status.node;
         let role = match peer {
             _ if status.leader == Some(peer.node) => v1::Role::Leader,
@@ -222,7 +256,7 @@ impl AdminService {
         let parent = status.tokens.parents.get(&peer.node).map(|node| node.0);
         v1::NodeStatus {
             id: peer.node.0,
-            address: self.about.addresses.get(&peer.node).cloned().unwrap_or_default(),
+            address: peer.address.clone(),
             role: role.into(),
             region: self.about.regions.get(&peer.node).cloned().unwrap_or_default(),
             parent,
@@ -234,12 +268,14 @@ impl AdminService {
             disk_free: peer.space.map_or(0, |s| s.free),
             slices: slices.slices as u64,
             slice_bytes: slices.bytes,
+            leaves: peer.leaves,
+            still_needed: survey.and_then(|survey| survey.needed.get(&peer.node).copied()),
         }
     }
 }
 
 /// What is wrong, a line each.
-fn health(status: &NodeStatus, nodes: &[v1::NodeStatus]) -> Vec<String> {
+fn health(status: &NodeStatus, nodes: &[v1::NodeStatus], survey: Option<&Survey>) -> Vec<String> {
     let mut lines = Vec::new();
     if !status.waiting_for.is_empty() {
         let names: Vec<String> = status.waiting_for.iter().map(ToString::to_string).collect();
@@ -251,10 +287,19 @@ fn health(status: &NodeStatus, nodes: &[v1::NodeStatus]) -> Vec<String> {
     if !status.member && status.waiting_for.is_empty() {
         lines.push(format!("node {} does not vote until it has caught up", status.node));
     }
+    if let Some(survey) = survey.filter(|survey| survey.short > 0) {
+        let (short, all) = (survey.short, survey.slices);
+        lines.push(format!("{short} of {all} slices have fewer copies than they should; they are being made"));
+    }
     let leads = status.leader == Some(status.node);
     for node in nodes {
         if leads && !node.reachable {
             lines.push(format!("node {} at {} cannot be reached", node.id, node.address));
+        }
+        if node.leaves {
+            let left =
+                node.still_needed.map_or("not looked yet".into(), |left| format!("{left} slices still to be copied"));
+            lines.push(format!("node {} leaves: {left}", node.id));
         }
         if node.lag > LAG_WORTH_TELLING {
             lines.push(format!("node {} is {} entries behind", node.id, node.lag));

@@ -4,7 +4,7 @@ use crate::peers::grpc::Identity;
 use baton_core::node::Input;
 use baton_core::types::NodeId;
 use baton_proto::v1::{self, peers_server::Peers};
-use baton_proto::{PeerFrame, SnapshotRequest};
+use baton_proto::{PeerFrame, PeerRefusal, Refusal, SnapshotRequest};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 /// Messages from other nodes, and the whole state for those who are far behind.
 pub(crate) struct PeersService {
     pub(crate) identity: Identity,
-    pub(crate) nodes: Vec<NodeId>,
+    pub(crate) peers: Arc<dyn crate::peers::Peers>,
     pub(crate) events: Events,
     pub(crate) state: Arc<StateSlot>,
 }
@@ -35,24 +35,26 @@ impl Peers for PeersService {
         let (outgoing, stream) = mpsc::channel(1);
         let mine = self.identity.hello();
         let judged = match mine.judge(&theirs, None) {
-            Ok(()) if !self.nodes.contains(&theirs.node) => {
-                return Err(Status::permission_denied(format!("node {} is not in the list of peers", theirs.node)));
+            Ok(()) if self.identity.was_removed(theirs.node) => PeerFrame::Refused(removed(theirs.node)),
+            Ok(()) => {
+                self.peers.heard_of(theirs.node, &theirs.address);
+                PeerFrame::Hello(mine)
             }
-            Ok(()) => PeerFrame::Hello(mine),
             Err(refusal) => PeerFrame::Refused(refusal),
         };
         let accepted = matches!(judged, PeerFrame::Hello(_));
         let _gone = outgoing.send(Ok(judged.into())).await;
         if accepted {
-            tokio::spawn(listen(theirs.node, incoming, outgoing, self.events.clone()));
+            let (identity, events) = (self.identity.clone(), self.events.clone());
+            tokio::spawn(listen(theirs.node, incoming, outgoing, identity, events));
         }
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn snapshot(&self, request: Request<v1::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
         let request = SnapshotRequest::try_from(request.into_inner())?;
-        if !self.nodes.contains(&request.node) {
-            return Err(Status::permission_denied(format!("node {} is not in the list of peers", request.node)));
+        if self.identity.was_removed(request.node) {
+            return Err(Status::permission_denied(removed(request.node).detail));
         }
         let (chunks, stream) = mpsc::channel(8);
         let export = self.state.get().export();
@@ -71,16 +73,23 @@ impl Peers for PeersService {
     }
 }
 
+fn removed(node: NodeId) -> PeerRefusal {
+    let detail = format!("node {node} was removed from this cluster");
+    PeerRefusal { reason: Refusal::Removed, detail }
+}
+
 async fn listen(
     from: NodeId,
     mut incoming: Streaming<v1::PeerFrame>,
     outgoing: mpsc::Sender<Result<v1::PeerFrame, Status>>,
+    identity: Identity,
     events: Events,
 ) {
     while let Ok(Some(frame)) = incoming.message().await {
         match PeerFrame::try_from(frame) {
             Ok(PeerFrame::Message(message)) => {
-                if events.send(Event::Input(Input::Peer { from, message })).is_err() {
+                // When it dials again it is told why.
+                if identity.was_removed(from) || events.send(Event::Input(Input::Peer { from, message })).is_err() {
                     return;
                 }
             }

@@ -5,9 +5,10 @@
 
 use super::sync_folder;
 use baton_core::node::Space;
-use baton_core::types::{ClusterId, NodeId};
+use baton_core::types::{ClusterId, Member, Members, NodeId};
 use rustix::fs::{FlockOperation, flock, statvfs};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ use std::path::{Path, PathBuf};
 /// What this version writes and reads.
 const FORMAT: u64 = 1;
 const IDENTITY: &str = "baton.toml";
+/// The list of the cluster's nodes as this one last knew it.
+const MEMBERS: &str = "members.toml";
 const LOCK: &str = "lock";
 /// Stands in the folder when the node that stopped last found its state damaged.
 const REBUILD: &str = "rebuild";
@@ -74,6 +77,27 @@ struct Identity {
     member: bool,
 }
 
+/// How [`Members`] stand in their file: a TOML table has words for keys.
+#[derive(Serialize, Deserialize)]
+struct Nodes {
+    next: u64,
+    nodes: BTreeMap<String, Member>,
+}
+
+impl From<&Members> for Nodes {
+    fn from(members: &Members) -> Nodes {
+        let node = |(id, member): (&NodeId, &Member)| (id.to_string(), member.clone());
+        Nodes { next: members.next.0, nodes: members.nodes.iter().map(node).collect() }
+    }
+}
+
+impl From<Nodes> for Members {
+    fn from(nodes: Nodes) -> Members {
+        let node = |(id, member): (String, Member)| Some((NodeId(id.parse().ok()?), member));
+        Members { next: NodeId(nodes.next), nodes: nodes.nodes.into_iter().filter_map(node).collect() }
+    }
+}
+
 /// A node's folder, locked for as long as this lives.
 #[derive(Debug)]
 pub struct DataFolder {
@@ -98,6 +122,13 @@ impl DataFolder {
             }
         };
         Ok(DataFolder { path: path.to_owned(), node, cluster, member, _lock: lock })
+    }
+
+    /// Whose folder this is, and the nodes of its cluster, where it is anybody's.
+    pub fn whose(path: &Path) -> Result<Option<(NodeId, Members)>, FolderError> {
+        let Some(found) = read_identity(path)? else { return Ok(None) };
+        let members = read_members(path)?;
+        Ok(members.map(|members| (NodeId(found.node), members)))
     }
 
     pub fn node(&self) -> NodeId {
@@ -133,6 +164,16 @@ impl DataFolder {
     /// This node no longer votes, until it has caught up with the others. Durable when it returns.
     pub fn unset_member(&mut self) -> Result<(), FolderError> {
         self.write(self.cluster, false)
+    }
+
+    /// The cluster's nodes, as this one last knew them.
+    pub fn members(&self) -> Result<Option<Members>, FolderError> {
+        read_members(&self.path)
+    }
+
+    /// Durable when it returns.
+    pub fn set_members(&self, members: &Members) -> Result<(), FolderError> {
+        write(&self.path, MEMBERS, "The nodes of the cluster. Written by baton; do not edit.", &Nodes::from(members))
     }
 
     /// Leaves word for the next start that the state was found damaged.
@@ -257,13 +298,8 @@ fn lock(path: &Path) -> Result<File, FolderError> {
 
 fn read_identity(path: &Path) -> Result<Option<Identity>, FolderError> {
     let name = path.join(IDENTITY);
-    let text = match fs::read(&name) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(FolderError::io("read", &name)(error)),
-    };
+    let Some(text) = read(&name)? else { return Ok(None) };
     let damaged = |why: String| FolderError::Damaged { path: name.clone(), why };
-    let text = String::from_utf8(text).map_err(|_| damaged("it is not text".to_owned()))?;
     // The format first: a newer one may have other fields.
     let fields: toml::Table = toml::from_str(&text).map_err(|error| damaged(error.message().to_owned()))?;
     match fields.get("format").and_then(toml::Value::as_integer).map(u64::try_from) {
@@ -272,6 +308,22 @@ fn read_identity(path: &Path) -> Result<Option<Identity>, FolderError> {
         _ => return Err(damaged("it names no format".to_owned())),
     }
     toml::from_str(&text).map(Some).map_err(|error| damaged(error.message().to_owned()))
+}
+
+fn read(name: &Path) -> Result<Option<String>, FolderError> {
+    match fs::read(name).map(String::from_utf8) {
+        Ok(Ok(text)) => Ok(Some(text)),
+        Ok(Err(_)) => Err(FolderError::Damaged { path: name.to_owned(), why: "it is not text".to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(FolderError::io("read", name)(error)),
+    }
+}
+
+fn read_members(path: &Path) -> Result<Option<Members>, FolderError> {
+    let name = path.join(MEMBERS);
+    let Some(text) = read(&name)? else { return Ok(None) };
+    let damaged = |error: toml::de::Error| FolderError::Damaged { path: name.clone(), why: error.message().to_owned() };
+    toml::from_str::<Nodes>(&text).map_err(damaged).map(|nodes| Some(nodes.into()))
 }
 
 fn check(found: &Identity, path: &Path, asked: NodeId) -> Result<Option<ClusterId>, FolderError> {
@@ -287,9 +339,14 @@ fn check(found: &Identity, path: &Path, asked: NodeId) -> Result<Option<ClusterI
 }
 
 fn write_identity(path: &Path, identity: &Identity) -> Result<(), FolderError> {
-    let (name, new) = (path.join(IDENTITY), path.join("baton.toml.new"));
-    let fields = toml::to_string(identity).map_err(|error| FolderError::io("write", &name)(io::Error::other(error)))?;
-    let text = format!("# Whose data folder this is. Written by baton; do not edit.\n{fields}");
+    write(path, IDENTITY, "Whose data folder this is. Written by baton; do not edit.", identity)
+}
+
+/// Replaces a file as a whole.
+fn write(path: &Path, file: &str, about: &str, content: &impl Serialize) -> Result<(), FolderError> {
+    let (name, new) = (path.join(file), path.join(format!("{file}.new")));
+    let fields = toml::to_string(content).map_err(|error| FolderError::io("write", &name)(io::Error::other(error)))?;
+    let text = format!("# {about}\n{fields}");
     let write = || -> io::Result<()> {
         let mut file = File::create(&new)?;
         file.write_all(text.as_bytes())?;
@@ -322,6 +379,20 @@ mod tests {
         assert_eq!((folder.node(), folder.cluster()), (NODE, Some(ClusterId(u64::MAX))));
         folder.set_cluster(ClusterId(u64::MAX)).unwrap();
         assert!(matches!(folder.set_cluster(ClusterId(1)), Err(FolderError::AnotherCluster { .. })));
+    }
+
+    #[test]
+    fn the_list_of_nodes_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = DataFolder::open(dir.path(), NODE).unwrap();
+        assert_eq!(folder.members().unwrap(), None);
+        let (members, _) = Members::founding([(NODE, "host:1".to_owned())])
+            .after(&baton_core::types::MemberChange::Join { address: "host:2".into() })
+            .unwrap();
+        folder.set_members(&members).unwrap();
+        assert_eq!(folder.members().unwrap(), Some(members));
+        fs::write(dir.path().join(MEMBERS), "next = x").unwrap();
+        assert!(matches!(folder.members(), Err(FolderError::Damaged { .. })));
     }
 
     #[test]

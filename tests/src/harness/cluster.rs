@@ -122,6 +122,48 @@ impl Cluster {
         Mount::start(&self.addresses())
     }
 
+    /// One more node, on an empty folder: it finds its number out by asking. Answers when it runs.
+    pub fn join(&mut self) -> u64 {
+        let folder = guardian::unused("joined");
+        let address = free_addresses(1).remove(0);
+        let mut command = baton();
+        command.args(["node", "--join", &self.addresses(), "--listen", &address, "--metrics", "none", "--data"]);
+        command.arg(&folder).env("BATON_LOG", "info").env("NO_COLOR", "1");
+        let mut process = Process::start("joined", command);
+        process.wait_for_line("node ", Duration::from_secs(20));
+        let said = process.said();
+        let number = said.lines().find_map(|line| line.strip_prefix("the cluster took this node in as node "));
+        let id = number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("it has no number:\n{said}"));
+        self.nodes.push(Node { id, address, data: folder, process: Some(process), peers: None });
+        id
+    }
+
+    /// Removes a node for good, as an operator does, and sees its process end by itself.
+    pub fn remove(&mut self, id: u64, within: Duration) {
+        let others: Vec<&str> = self.nodes.iter().filter(|n| n.id != id).map(|n| n.address.as_str()).collect();
+        let mut command = baton();
+        command.args(["member", "rm", &id.to_string(), &others.join(",")]);
+        let mut rm = Process::start("member-rm", command);
+        let status = rm.wait_for_end(within);
+        assert!(status.success(), "baton member rm:\n{}", rm.said());
+        let at = self.nodes.iter().position(|node| node.id == id).expect("a node of the cluster");
+        let mut node = self.nodes.remove(at);
+        if let Some(process) = &mut node.process {
+            process.wait_for_end(Duration::from_secs(20));
+            let said = process.said();
+            assert!(said.contains("this node was removed from its cluster"), "it does not say why it ended:\n{said}");
+        }
+    }
+
+    /// SIGTERM, and a new start when it has ended.
+    pub fn restart_in_good_order(&mut self, id: u64) {
+        let process = self.process(id);
+        process.signal(rustix::process::Signal::TERM);
+        let status = process.wait_for_end(Duration::from_secs(20));
+        assert!(status.success(), "node {id} ends with {status}:\n{}", process.said());
+        self.restart(id);
+    }
+
     /// SIGKILL, and gone when this returns.
     pub fn kill(&mut self, id: u64) {
         self.node_mut(id).process = None;
@@ -148,6 +190,7 @@ impl Cluster {
     /// Starts one node's process; it is the caller's to wait for.
     pub fn begin(&self, id: u64) -> Process {
         let node = self.node(id);
+        // One that joined finds in its folder whose it is; what the others were told is no news to them either.
         let peers = node.peers.clone().unwrap_or_else(|| self.peers());
         let mut command = baton();
         command.args(["node", "--id", &id.to_string(), "--listen", &node.address]);
@@ -216,6 +259,14 @@ impl Cluster {
         let full = |now: &NodeState| now.votes && now.applied >= applied && now.slices >= slices();
         let what = format!("node {id} votes, has applied {applied} and holds as many slices as the others");
         eventually(&what, within, || self.state(id).filter(full));
+    }
+
+    /// Waits until a node has applied all that the others had applied when this was called, and may vote.
+    pub fn wait_caught_up_in_log(&self, id: u64, within: Duration) {
+        let others = self.running().filter(|other| *other != id).collect::<Vec<_>>();
+        let applied = others.iter().filter_map(|other| Some(self.state(*other)?.applied)).max().unwrap_or(0);
+        let full = |now: &NodeState| now.votes && now.applied >= applied;
+        eventually(&format!("node {id} has applied {applied}"), within, || self.state(id).filter(full));
     }
 
     /// `baton fsck` of every node that runs: no problems anywhere.

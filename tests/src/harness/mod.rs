@@ -9,6 +9,7 @@ mod client;
 mod cluster;
 mod delay;
 mod guardian;
+pub mod load;
 mod mount;
 mod process;
 mod shell;

@@ -168,6 +168,11 @@ impl Disk {
         self.readable_at = self.durable_at;
     }
 
+    /// Whether the node that has this disk votes.
+    pub(super) fn votes(&self) -> bool {
+        self.member
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.log.hard_state.is_none() && self.durable_at.0 == 0
     }

@@ -19,6 +19,8 @@ pub(super) enum Fault {
     Quiet,
     DiskRoom(usize),
     DiskFast(usize),
+    /// A process ends by itself: its node is none of the cluster any more.
+    Ends(usize),
 }
 
 impl World {
@@ -56,6 +58,7 @@ impl World {
                 self.tell_room(node);
             }
             Fault::DiskFast(node) => self.nodes[node].slow_disk = false,
+            Fault::Ends(node) => self.ends(node),
         }
     }
 
@@ -63,7 +66,7 @@ impl World {
         let node = self.rng.below(self.nodes.len());
         let mount = self.rng.below(self.mounts.len());
         let wipes = if self.plan.planted == Some(Planted::WipedMember) { 8 } else { 1 };
-        let choice = self.rng.range(0, 48 + wipes);
+        let choice = self.rng.range(0, 50 + wipes);
         match choice {
             0..=5 => self.kill_for_a_while("kill", &[node]),
             6..=9 => {
@@ -101,6 +104,7 @@ impl World {
                 self.after(until, Event::Fault(Fault::DiskFast(node)));
             }
             46..=47 => self.order_to_break_locks(),
+            48..=49 => self.order_members(),
             _ => self.wipe(node),
         }
     }
@@ -243,14 +247,17 @@ impl World {
         }
     }
 
-    /// Every node is up and has what is committed: the others can do without one of them.
+    /// Every node is up and has what is committed, more than two vote, and none is about to leave: the others can do
+    /// without one of them.
     fn nobody_lags(&self) -> bool {
-        let statuses: Vec<_> = self.nodes.iter().filter_map(|n| n.machine.as_ref().map(|m| m.status())).collect();
+        let nodes = || self.nodes.iter().filter(|node| !node.gone);
+        let statuses: Vec<_> = nodes().filter_map(|n| n.machine.as_ref().map(|m| m.status())).collect();
         let committed = statuses.iter().map(|s| s.committed).max().unwrap_or(0);
-        statuses.len() == self.nodes.len()
+        statuses.len() == nodes().count()
             && committed > 0
             && statuses.iter().all(|s| s.member && s.applied >= committed)
-            && self.nodes.iter().all(|n| !n.disk.is_empty())
+            && nodes().all(|n| !n.disk.is_empty())
+            && nodes().all(|n| n.members.as_ref().is_some_and(|m| m.voters().len() > 2 && m.leaving().is_empty()))
     }
 
     /// Everything works again, and stays so.

@@ -27,6 +27,7 @@ mod disk;
 mod faults;
 mod history;
 mod kernel;
+mod members;
 mod mount;
 mod network;
 mod node;

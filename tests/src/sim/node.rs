@@ -10,7 +10,7 @@ use baton_core::meta::{Query, Step, Stop, Txn};
 use baton_core::node::Conn;
 use baton_core::node::{Changes, Config, Input, NodeMachine, Now, Output, Space, TICK_US, ToPeer, Topology};
 use baton_core::session::{Reply, ToMount, ToNode};
-use baton_core::types::{ClusterId, Cred, NodeId, Owner, SliceId, Stamp};
+use baton_core::types::{ClusterId, Cred, Members, NodeId, Owner, SliceId, Stamp};
 
 /// Log entries kept behind a checkpoint: few, so that who lags needs a snapshot.
 const LOG_TAIL: u64 = 20;
@@ -26,6 +26,10 @@ pub(super) struct SimNode {
     /// The disk is (nearly) full.
     pub(super) full: bool,
     pub(super) slow_disk: bool,
+    /// The nodes of the cluster, as the folder has them.
+    pub(super) members: Option<Members>,
+    /// It was removed from the cluster, and knows.
+    pub(super) gone: bool,
     inbox: Vec<Input>,
     woken: bool,
     seed: u64,
@@ -33,33 +37,43 @@ pub(super) struct SimNode {
 
 impl World {
     pub(super) fn make_nodes(&mut self) {
+        let founders = Members::founding((1..=self.plan.nodes as u64).map(|id| (NodeId(id), format!("founder:{id}"))));
         for _ in 0..self.plan.nodes {
-            let clock = Clock::new(&mut self.rng, 0);
-            let seed = self.rng.next();
-            self.nodes.push(SimNode {
-                machine: None,
-                life: 0,
-                clock,
-                disk: Disk::default(),
-                frozen_until: 0,
-                erased: 0,
-                full: false,
-                slow_disk: false,
-                inbox: Vec::new(),
-                woken: false,
-                seed,
-            });
+            self.add_node(founders.clone());
         }
         for node in 0..self.plan.nodes {
             self.start_node(node);
         }
     }
 
+    /// One with an empty disk, not started yet.
+    pub(super) fn add_node(&mut self, members: Members) {
+        let clock = Clock::new(&mut self.rng, self.now);
+        let seed = self.rng.next();
+        self.nodes.push(SimNode {
+            machine: None,
+            life: 0,
+            clock,
+            disk: Disk::default(),
+            frozen_until: 0,
+            erased: 0,
+            full: false,
+            slow_disk: false,
+            members: Some(members),
+            gone: false,
+            inbox: Vec::new(),
+            woken: false,
+            seed,
+        });
+    }
+
     pub(super) fn start_node(&mut self, node: usize) {
-        let ids = (1..=self.plan.nodes as u64).map(NodeId).collect();
+        if self.nodes[node].gone {
+            return;
+        }
         let config = Config {
             id: NodeId(node as u64 + 1),
-            nodes: ids,
+            members: self.nodes[node].members.clone().unwrap_or_default(),
             seed: self.nodes[node].seed ^ self.nodes[node].life.wrapping_mul(0x9E37_79B9),
             cluster: ClusterId(self.plan.seed.wrapping_mul(8) + node as u64 + 1),
             founder: Owner::ROOT,
@@ -138,6 +152,8 @@ impl World {
             self.nodes[node].disk.slices = old.slices; // it is about the log: losing every copy of a slice would hide it
         }
         self.nodes[node].erased += 1;
+        // Who starts it anew asks the others who they are.
+        self.nodes[node].members = self.nodes.iter().filter_map(|other| other.members.clone()).max_by_key(|m| m.next);
     }
 
     fn lives(&self, node: usize, life: Life) -> bool {
@@ -225,6 +241,8 @@ impl World {
                 self.after(delay, Event::SlicesDropped(node, life, ids));
             }
             Output::Broke { request, reply } => self.locks_broken(request, &reply),
+            Output::Members(members) => self.members_known(node, members),
+            Output::MembersChanged { .. } => {}
             Output::Stop(why) => self.fail(format!("node {} stops: {why}", node + 1)),
         }
     }
@@ -255,7 +273,7 @@ impl World {
             }
             (_, message) => message,
         };
-        if erased == (self.nodes[from].erased, self.nodes[to].erased) {
+        if erased == (self.nodes[from].erased, self.nodes[to].erased) && !self.refuses(to, from) {
             self.give(to, Input::Peer { from: NodeId(from as u64 + 1), message });
         }
     }
@@ -297,6 +315,7 @@ impl World {
             if let Some(index) = self.nodes[node].disk.checkpoint() {
                 self.give(node, Input::Checkpointed(index));
             }
+            self.repair(node, life);
             let next = self.rng.range(500_000, 4_000_000);
             self.after(next, Event::Checkpoint(node, life));
         }

@@ -5,7 +5,7 @@ use super::planted::Planted;
 use super::world::{Event, Life, World};
 use baton_core::mount::{CallId, SliceFault, SlicePart};
 use baton_core::node::{copies_wanted, place};
-use baton_core::types::{NodeId, SliceId};
+use baton_core::types::{Members, NodeId, SliceId};
 use bytes::Bytes;
 
 impl World {
@@ -37,10 +37,12 @@ impl World {
     }
 
     fn replicate(&mut self, primary: usize, id: SliceId, data: &Bytes) -> Result<Vec<NodeId>, SliceFault> {
-        let open: Vec<usize> =
-            (0..self.nodes.len()).filter(|n| self.nodes_talk(primary, *n) && !self.nodes[*n].full).collect();
-        let open: Vec<(NodeId, u64)> = open.into_iter().map(|n| (NodeId(n as u64 + 1), self.rng.next())).collect();
-        let chosen = place(NodeId(primary as u64 + 1), &open, self.nodes.len());
+        let staying = self.nodes[primary].members.as_ref().map(Members::staying).unwrap_or_default();
+        let open: Vec<usize> = staying.iter().filter_map(|node| self.node_at(*node)).collect();
+        let open = open.into_iter().filter(|n| self.nodes_talk(primary, *n) && !self.nodes[*n].full);
+        let open: Vec<NodeId> = open.map(|n| NodeId(n as u64 + 1)).collect();
+        let open: Vec<(NodeId, u64)> = open.into_iter().map(|node| (node, self.rng.next())).collect();
+        let chosen = place(NodeId(primary as u64 + 1), &open, staying.len());
         let mut kept = Vec::new();
         for node in chosen {
             let Some(at) = self.node_at(node) else { continue };
@@ -52,7 +54,7 @@ impl World {
             }
             kept.push(node);
         }
-        if kept.len() < copies_wanted(self.nodes.len()).min(2) { Err(SliceFault::Unreachable) } else { Ok(kept) }
+        if kept.len() < copies_wanted(staying.len()).min(2) { Err(SliceFault::Unreachable) } else { Ok(kept) }
     }
 
     pub(super) fn get_arrives(&mut self, mount: usize, life: Life, call: CallId, parts: &[SlicePart]) {

@@ -3,7 +3,8 @@
 
 use super::super::world::World;
 use baton_core::meta::{Key, Memory, Value, check};
-use baton_core::types::{Ino, SessionId, SliceId};
+use baton_core::node::copies_wanted;
+use baton_core::types::{Ino, NodeId, SessionId, SliceId};
 use std::collections::BTreeMap;
 
 pub(in super::super) enum Unsettled {
@@ -15,7 +16,7 @@ pub(in super::super) enum Unsettled {
 
 pub(in super::super) fn nodes(world: &World) -> Result<(), Unsettled> {
     let mut statuses = Vec::new();
-    for (at, sim) in world.nodes.iter().enumerate() {
+    for (at, sim) in world.nodes.iter().enumerate().filter(|(_, sim)| !sim.gone) {
         let Some(machine) = &sim.machine else { return Err(Unsettled::NotYet(format!("node {} is down", at + 1))) };
         statuses.push(machine.status());
     }
@@ -37,7 +38,22 @@ pub(in super::super) fn nodes(world: &World) -> Result<(), Unsettled> {
         }
     }
     let Some(state) = states.into_iter().next() else { return Ok(()) };
+    members(world)?;
     whole(world, state)
+}
+
+/// Every node knows the same list, those who were to leave are gone, and as many vote as should.
+fn members(world: &World) -> Result<(), Unsettled> {
+    let mut lists = world.nodes.iter().filter(|node| !node.gone).map(|node| &node.members);
+    let Some(Some(first)) = lists.next() else { return Ok(()) };
+    if lists.any(|list| list.as_ref() != Some(first)) {
+        return Err(Unsettled::NotYet("the nodes know different lists of each other".into()));
+    }
+    let everybody = first.nodes.keys().copied().collect();
+    match first.next_step(NodeId(0), &everybody, &first.leaving().into_iter().collect()) {
+        Some(step) => Err(Unsettled::NotYet(format!("{step:?} is still to be done"))),
+        None => Ok(()),
+    }
 }
 
 fn whole_state(sim: &super::super::node::SimNode) -> Option<BTreeMap<Key, Value>> {
@@ -68,10 +84,15 @@ fn whole(world: &World, state: BTreeMap<Key, Value>) -> Result<(), Unsettled> {
         }
     }
     for (key, value) in &state {
-        if let (Key::Slice(id), Value::Slice(info)) = (key, value)
-            && !info.nodes.iter().any(|n| has_slice(world, n.0 as usize - 1, *id))
-        {
-            return Err(Unsettled::Wrong(format!("no node has slice {id}, which files refer to")));
+        if let (Key::Slice(id), Value::Slice(info)) = (key, value) {
+            let kept = info.nodes.iter().filter(|n| has_slice(world, n.0 as usize - 1, *id)).count();
+            if kept == 0 {
+                return Err(Unsettled::Wrong(format!("no node has slice {id}, which files refer to")));
+            }
+            let nodes = world.nodes.iter().filter(|node| !node.gone).count();
+            if kept < copies_wanted(nodes) {
+                return Err(Unsettled::NotYet(format!("slice {id} has {kept} copies")));
+            }
         }
     }
     let report =

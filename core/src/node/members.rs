@@ -1,0 +1,211 @@
+//! Who belongs to the cluster, and who votes.
+//!
+//! The list stands in the state ([`Members`]): it is agreed on, stored and fetched like everything else, and whoever has the
+//! state of an entry has the list as of that entry. An entry that changes it changes Raft's own configuration in the moment it
+//! is applied. Each changes one voter at most, so two majorities of lists that follow each other overlap; and lists that do
+//! not follow each other never decide at the same time, because
+//!
+//! * a leader puts the next change into its log only when it has applied the one before, and none before an entry of its own
+//!   term is applied: so the message that brings a change says that the one before is committed;
+//! * nobody stands for election while it knows of a committed entry that it has not applied.
+//!
+//! ```text
+//!   join --> learns --> votes      when it has everything, and too few vote that stay
+//!   leave --> its data is copied to those that stay --> votes no more --> removed
+//! ```
+//! What an operator says is `Join`, `Leave` and `Stay`; the other steps the leader takes by itself, one after the other. It
+//! takes none that would leave a majority that is not there. A leader that is to lose its vote does so last, and steps down.
+
+use super::NodeMachine;
+use super::io::Output;
+use super::messages::{Item, ToPeer};
+use super::{Config, lead};
+use crate::meta::{Fault, Key, Store, Value};
+use crate::types::{Member, MemberChange, Members, NodeId};
+use raft::ProgressState;
+use raft::eraftpb::{ConfChange, ConfChangeType, ConfState};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// What a leader does about the list.
+#[derive(Default)]
+pub(super) struct Changing {
+    /// A change is in the queue or in the log, and not applied.
+    under_way: bool,
+    orders: VecDeque<(u64, MemberChange)>,
+    /// Nodes whose data nobody needs, as the shell found.
+    drained: BTreeSet<NodeId>,
+}
+
+impl Changing {
+    pub(super) fn drained(&mut self, nodes: BTreeSet<NodeId>) {
+        self.drained = nodes;
+    }
+
+    pub(super) fn not_proposed(&mut self) {
+        self.under_way = false;
+    }
+}
+
+/// The list in a state, or what this node was told where there is none.
+pub(super) fn listed<S: Store + ?Sized>(state: &S, config: &Config) -> Result<Members, Fault> {
+    match state.get(&Key::Members)? {
+        Some(Value::Members(members)) => Ok(members),
+        _ => Ok(config.members.clone()),
+    }
+}
+
+/// The same as this node has it for itself: until it has come to the entry with which it joined, it learns all the same.
+pub(super) fn among(mut members: Members, config: &Config) -> Members {
+    if !members.was_removed(config.id) {
+        let told = config.members.nodes.get(&config.id).cloned().unwrap_or_default();
+        members.nodes.entry(config.id).or_insert(Member { votes: false, ..told });
+    }
+    members
+}
+
+pub(super) fn conf_state(members: &Members) -> ConfState {
+    let numbers = |nodes: Vec<NodeId>| nodes.into_iter().map(|node| node.0).collect();
+    ConfState { voters: numbers(members.voters()), learners: numbers(members.learners()), ..ConfState::default() }
+}
+
+/// What Raft has to do to get from one list to another.
+fn conf_changes(before: &Members, after: &Members) -> Vec<ConfChange> {
+    let nodes: BTreeSet<NodeId> = before.nodes.keys().chain(after.nodes.keys()).copied().collect();
+    let votes = |members: &Members, node: &NodeId| members.nodes.get(node).map(|member| member.votes);
+    let change = |node: NodeId| {
+        let change_type = match votes(after, &node) {
+            same if same == votes(before, &node) => return None,
+            Some(true) => ConfChangeType::AddNode,
+            Some(false) => ConfChangeType::AddLearnerNode,
+            None => ConfChangeType::RemoveNode,
+        };
+        Some(ConfChange { change_type, node_id: node.0, ..ConfChange::default() })
+    };
+    nodes.into_iter().filter_map(change).collect()
+}
+
+impl ToPeer {
+    /// Whether a node may say this to one that does not know it: Raft itself, and what belongs to it.
+    pub(super) fn is_for_anybody(&self) -> bool {
+        matches!(self, ToPeer::Raft(_) | ToPeer::Hello { .. } | ToPeer::Beat { .. })
+    }
+}
+
+impl NodeMachine {
+    pub(super) fn others(&self) -> Vec<NodeId> {
+        self.members.nodes.keys().copied().filter(|node| *node != self.config.id).collect()
+    }
+
+    /// What a follower has not got yet, and how far the log is committed. Raft knows no way to say that to one it does not know.
+    pub(super) fn send_append(&mut self, to: NodeId) {
+        if self.raw.raft.prs().get(to.0).is_some() {
+            self.raw.raft.send_append(to.0);
+        }
+    }
+
+    /// From here on these are the nodes of the cluster.
+    pub(super) fn members_are(&mut self, members: Members) {
+        self.voters = members.voters();
+        self.space.retain(|node, _| members.nodes.contains_key(node));
+        self.out.push(Output::Members(members.clone()));
+        self.members = members;
+    }
+
+    pub(super) fn change_members(&mut self, request: u64, change: MemberChange) {
+        if self.is_leader() {
+            self.lead.changing.orders.push_back((request, change));
+        }
+    }
+
+    /// The next change goes into the queue when none is under way.
+    pub(super) fn propose_members(&mut self) {
+        if !self.lead.settled() || self.lead.changing.under_way {
+            return;
+        }
+        if let Some((request, change)) = self.lead.changing.orders.pop_front() {
+            self.lead.changing.under_way = true;
+            self.lead.queue.push_back(Item::Members { request: Some(request), change });
+        }
+    }
+
+    pub(super) fn tick_members(&mut self) {
+        if !self.lead.settled() || self.lead.changing.under_way || !self.lead.changing.orders.is_empty() {
+            return;
+        }
+        let (ready, drained) = (self.ready(), &self.lead.changing.drained);
+        if let Some(change) = self.members.next_step(self.config.id, &ready, drained) {
+            self.lead.changing.under_way = true;
+            self.lead.queue.push_back(Item::Members { request: None, change });
+        }
+    }
+
+    /// Those that were heard of a moment ago and have what is committed, this one among them.
+    fn ready(&self) -> BTreeSet<NodeId> {
+        let heard = |node: NodeId| {
+            let promised = self.lead.lease.promised().find(|(from, _)| *from == node);
+            promised.is_some_and(|(_, promised)| promised.sent + lead::SILENT_US > self.now.mono)
+        };
+        let committed = self.raw.raft.raft_log.committed;
+        let has_all = |progress: &raft::Progress| {
+            progress.state != ProgressState::Snapshot && progress.matched + CLOSE_BEHIND >= committed
+        };
+        let others = self.raw.raft.prs().iter().filter(|(_, progress)| has_all(progress)).map(|(id, _)| NodeId(*id));
+        others.filter(|node| heard(*node)).chain([self.config.id]).collect()
+    }
+
+    /// The first list; a second one, of a leader who did not know of the first, is nothing. Who is on it must have been told of
+    /// the same nodes.
+    pub(super) fn apply_founders(&mut self, founders: Members) {
+        if !matches!(self.shared.read().get(&Key::Members), Ok(None)) {
+            return;
+        }
+        if founders.nodes.contains_key(&self.config.id) && !founders.nodes.keys().eq(self.members.nodes.keys()) {
+            let named =
+                |members: &Members| members.nodes.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let (theirs, mine) = (named(&founders), named(&self.members));
+            return self
+                .stop(format!("the cluster was formed of the nodes {theirs}, and this node was told of {mine}"));
+        }
+        self.take_members(founders);
+    }
+
+    pub(super) fn apply_members(&mut self, request: Option<u64>, change: &MemberChange) {
+        self.lead.changing.under_way = false;
+        let Ok(listed) = listed(&*self.shared.read(), &self.config) else {
+            return self.stop("the list of nodes cannot be read");
+        };
+        let outcome = listed.after(change);
+        if let Some(request) = request {
+            let outcome = outcome.as_ref().map(|(_, node)| *node).map_err(|why| *why);
+            self.out.push(Output::MembersChanged { request, outcome });
+        }
+        if let Ok((members, _)) = outcome {
+            self.take_members(members);
+        }
+    }
+
+    fn take_members(&mut self, listed: Members) {
+        self.keep(BTreeMap::from([(Key::Members, Some(Value::Members(listed.clone())))]));
+        let members = among(listed, &self.config);
+        let changes = conf_changes(&self.members, &members);
+        if self.is_leader() {
+            // The last that a node hears of its cluster: that it belongs to it no longer.
+            let gone = self.others().into_iter().filter(|node| !members.nodes.contains_key(node));
+            gone.for_each(|node| self.send_append(node));
+        }
+        self.members_are(members);
+        for change in changes {
+            if let Err(why) = self.raw.apply_conf_change(&change) {
+                return self.stop(format!("the list of nodes cannot be changed: {why}"));
+            }
+        }
+        if self.is_leader() && !self.voters.contains(&self.config.id) {
+            self.raw.raft.bcast_append();
+            let term = self.raw.raft.term;
+            self.raw.raft.become_follower(term, 0);
+        }
+    }
+}
+
+/// Entries that a node may lack and still count as one that has everything: there is always something under way.
+const CLOSE_BEHIND: u64 = 100;

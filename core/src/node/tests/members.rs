@@ -1,0 +1,163 @@
+//! Conversations in which the list of nodes changes.
+
+use super::*;
+use crate::types::MemberChange;
+
+impl Cluster {
+    fn orders(&mut self, change: MemberChange) -> Result<NodeId, NoChange> {
+        let leader = self.leader();
+        self.changed.clear();
+        self.peers.get_mut(&leader).unwrap().inbox.push(Input::ChangeMembers { request: 1, change });
+        self.settle();
+        self.pass(200_000);
+        self.changed.iter().find(|(from, _)| *from == leader).expect("an answer").1
+    }
+
+    /// One more node, from its order to its first start.
+    fn joins(&mut self, address: &str) -> NodeId {
+        let id = self.orders(MemberChange::Join { address: address.into() }).unwrap();
+        let members = self.machine(self.leader()).members.clone();
+        self.start_among(id, members);
+        self.pass(3_000_000);
+        id
+    }
+
+    /// Nobody needs what these keep, says the leader's shell.
+    fn drained(&mut self, nodes: &[NodeId]) {
+        let leader = self.leader();
+        self.peers.get_mut(&leader).unwrap().inbox.push(Input::Drained(nodes.iter().copied().collect()));
+        self.pass(500_000);
+    }
+
+    fn voters(&self) -> Vec<NodeId> {
+        self.machine(self.leader()).voters.clone()
+    }
+
+    /// Makes a directory through this node, and finds it at all who are there.
+    fn works(&mut self, node: NodeId, session: SessionId, number: u64) {
+        self.mount_says(node, ToNode::Commands(vec![Cluster::mkdir(session, number)]));
+        self.pass(1_000_000);
+        assert!(self.replies().contains(&number), "command {number} was not answered");
+        let members = self.machine(self.leader()).members.clone();
+        let name = Name::new(format!("d{number}").as_bytes()).unwrap();
+        for (id, peer) in self.peers.iter().filter(|(id, _)| members.nodes.contains_key(id) && !self.cut.contains(id)) {
+            let found = peer.machine.reader().with_state(|state| state.get(&Key::Entry(Ino::ROOT, name.clone())));
+            assert!(matches!(found, Ok(Some(_))), "node {id} does not have it");
+            assert_eq!(peer.machine.members, members, "node {id} has another list");
+            let raft = peer.machine.raw.raft.prs().conf().to_conf_state();
+            let sorted = |mut numbers: Vec<u64>| {
+                numbers.sort_unstable();
+                numbers
+            };
+            let listed = |nodes: Vec<NodeId>| nodes.into_iter().map(|node| node.0).collect::<Vec<_>>();
+            assert_eq!(sorted(raft.voters), listed(members.voters()), "node {id}'s Raft counts other voters");
+            assert_eq!(sorted(raft.learners), listed(members.learners()));
+        }
+    }
+}
+
+#[test]
+fn two_more_nodes_join_and_vote() {
+    let mut cluster = Cluster::formed();
+    let follower = cluster.follower();
+    let session = cluster.greet(follower);
+    let fourth = cluster.joins("host:4");
+    assert_eq!((fourth, cluster.voters().len()), (NodeId(4), 3));
+    cluster.works(follower, session, 1);
+    assert!(cluster.machine(fourth).status().member, "it has caught up");
+    let fifth = cluster.joins("host:5");
+    assert_eq!((fifth, cluster.voters().len()), (NodeId(5), 5));
+    cluster.works(follower, session, 2);
+    // Two of five may go, whichever they are.
+    let leader = cluster.leader();
+    cluster.cut.extend([leader, if follower == NodeId(1) { NodeId(2) } else { NodeId(1) }]);
+    cluster.pass(5_000_000);
+    cluster.works(follower, session, 3);
+}
+
+#[test]
+fn a_dead_node_is_replaced() {
+    let mut cluster = Cluster::formed();
+    let dead = cluster.follower();
+    cluster.cut.insert(dead);
+    cluster.pass(2_000_000);
+    let mount_at = cluster.follower();
+    let session = cluster.greet(mount_at);
+    cluster.orders(MemberChange::Leave(dead)).unwrap();
+    let new = cluster.joins("host:9");
+    assert!(cluster.voters().contains(&new) && cluster.voters().contains(&dead), "{:?}", cluster.voters());
+    cluster.drained(&[dead]);
+    let staying = cluster.machine(cluster.leader()).members.clone();
+    assert!(!staying.nodes.contains_key(&dead) && staying.was_removed(dead));
+    cluster.works(mount_at, session, 1);
+    // It comes back, and nobody listens to it.
+    cluster.cut.clear();
+    cluster.pass(5_000_000);
+    assert!(cluster.machine(dead).leader.is_none_or(|leader| leader != dead));
+    cluster.works(mount_at, session, 2);
+}
+
+#[test]
+fn a_leader_that_leaves_steps_down_first() {
+    let mut cluster = Cluster::formed();
+    let (leader, follower) = (cluster.leader(), cluster.follower());
+    let session = cluster.greet(follower);
+    let new = cluster.joins("host:4");
+    cluster.orders(MemberChange::Leave(leader)).unwrap();
+    cluster.pass(500_000);
+    assert!(cluster.voters().contains(&new));
+    cluster.drained(&[leader]);
+    cluster.pass(5_000_000);
+    assert_ne!(cluster.leader(), leader);
+    cluster.drained(&[leader]);
+    assert!(!cluster.machine(cluster.leader()).members.nodes.contains_key(&leader));
+    assert!(cluster.machine(leader).members.was_removed(leader), "it was told");
+    cluster.works(follower, session, 1);
+}
+
+/// One that was away comes back to a cluster of which it knows nobody but one: those it does not know reach it all the same.
+#[test]
+fn who_was_away_while_the_others_changed_finds_them() {
+    let mut cluster = Cluster::formed();
+    let away = cluster.follower();
+    cluster.cut.insert(away);
+    cluster.pass(3_000_000);
+    let mut old: Vec<NodeId> = cluster.peers.keys().copied().filter(|id| *id != away).collect();
+    for address in ["host:4", "host:5", "host:6"] {
+        cluster.joins(address);
+    }
+    for leaves in old.drain(..) {
+        cluster.orders(MemberChange::Leave(leaves)).unwrap();
+        cluster.pass(500_000);
+        cluster.drained(&[leaves]);
+        cluster.pass(5_000_000);
+        // A new leader's shell finds the same.
+        cluster.drained(&[leaves]);
+        assert!(cluster.machine(cluster.leader()).members.was_removed(leaves), "node {leaves} is still there");
+        cluster.peers.remove(&leaves);
+    }
+    cluster.cut.clear();
+    cluster.pass(5_000_000);
+    let at = cluster.leader();
+    let session = cluster.greet(at);
+    cluster.works(at, session, 1);
+    assert_eq!(cluster.machine(away).members.nodes.len(), 4);
+}
+
+#[test]
+fn what_cannot_be_is_answered_and_changes_nothing() {
+    let mut cluster = Cluster::formed();
+    assert_eq!(cluster.orders(MemberChange::Leave(NodeId(8))), Err(NoChange::Unknown(NodeId(8))));
+    let follower = cluster.follower();
+    cluster.changed.clear();
+    let join = MemberChange::Join { address: "host:4".into() };
+    let request = Input::ChangeMembers { request: 1, change: join };
+    cluster.peers.get_mut(&follower).unwrap().inbox.push(request);
+    cluster.pass(500_000);
+    assert!(cluster.changed.is_empty(), "only a leader takes orders");
+    assert_eq!(cluster.machine(follower).members.nodes.len(), 3);
+    cluster.orders(MemberChange::Leave(follower)).unwrap();
+    cluster.orders(MemberChange::Stay(follower)).unwrap();
+    cluster.drained(&[follower]);
+    assert_eq!(cluster.voters().len(), 3, "it stays after all");
+}

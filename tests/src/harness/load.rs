@@ -1,0 +1,120 @@
+//! A program that writes, renames, removes and appends, and remembers what it was answered for; and whether that is kept.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// What a program was promised: bytes that were answered for, under a name.
+#[derive(Default)]
+pub struct Promised {
+    files: Vec<(PathBuf, Vec<u8>)>,
+    gone: Vec<PathBuf>,
+    /// Lines of the shared log, by writer.
+    lines: Vec<String>,
+    /// The longest time that one operation took.
+    gap: Duration,
+}
+
+/// What every operation of a program goes through: it must succeed, however long it takes, and how long is kept.
+struct Timed(Duration);
+
+impl Timed {
+    fn run<T>(&mut self, what: &Path, act: impl FnOnce() -> std::io::Result<T>) -> T {
+        let started = Instant::now();
+        let outcome = act().unwrap_or_else(|error| panic!("{}: {error}", what.display()));
+        self.0 = self.0.max(started.elapsed());
+        outcome
+    }
+}
+
+/// Data of many sizes, some of them larger than what travels within a command.
+pub fn data(writer: &str, number: usize) -> Vec<u8> {
+    let size = [10, 3_000, 40_000, 150_000][number % 4] + number;
+    format!("{writer} {number} ").into_bytes().into_iter().cycle().take(size).collect()
+}
+
+/// Creates with fsync, renames, removes and appends in `folder` until told to stop; everything it does succeeds.
+fn program(folder: &Path, writer: &str, stop: &AtomicBool) -> Promised {
+    let mut promised = Promised::default();
+    let mut timed = Timed(Duration::ZERO);
+    let log = folder.join("log");
+    for number in 0.. {
+        if stop.load(Ordering::SeqCst) {
+            break;
+        }
+        let (made, kept) = (folder.join(format!("{writer}-{number}.new")), folder.join(format!("{writer}-{number}")));
+        let bytes = data(writer, number);
+        let mut file = timed.run(&made, || File::create_new(&made));
+        timed.run(&made, || file.write_all(&bytes));
+        timed.run(&made, || file.sync_all());
+        drop(file);
+        timed.run(&kept, || std::fs::rename(&made, &kept));
+        if number % 5 == 4 {
+            timed.run(&kept, || std::fs::remove_file(&kept));
+            promised.gone.push(kept);
+        } else {
+            promised.files.push((kept, bytes));
+        }
+        promised.gone.push(made);
+        let line = format!("{writer} {number}");
+        let mut log = timed.run(&log, || OpenOptions::new().append(true).create(true).open(&log));
+        // In one write: `writeln!` would make two, and between them the other writer may come.
+        timed.run(folder, || log.write_all(format!("{line}\n").as_bytes()));
+        timed.run(folder, || log.sync_all());
+        promised.lines.push(line);
+    }
+    promised.gap = timed.0;
+    promised
+}
+
+/// Runs a program on each mount while `faults` happen; what they were promised.
+pub fn under_load(folders: &[PathBuf], faults: impl FnOnce()) -> Vec<Promised> {
+    let stop = AtomicBool::new(false);
+    let promised = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for (writer, folder) in folders.iter().enumerate() {
+            let (stop, promised) = (&stop, &promised);
+            scope.spawn(move || {
+                let mine = program(folder, &format!("writer{writer}"), stop);
+                promised.lock().unwrap().push(mine);
+            });
+        }
+        std::thread::sleep(Duration::from_millis(700));
+        // The programs end also when a fault panics: else the scope would wait for ever.
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(faults));
+        stop.store(true, Ordering::SeqCst);
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    promised.into_inner().unwrap()
+}
+
+/// Every byte that was answered for, read through `folder` of whichever mount; the number of files.
+pub fn assert_kept(promised: &[Promised], folder: &Path) -> usize {
+    let there = |path: &Path| folder.join(path.file_name().unwrap());
+    let mut files = 0;
+    for (path, bytes) in promised.iter().flat_map(|promised| &promised.files) {
+        let path = there(path);
+        let found = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert!(found == *bytes, "{} has {} other bytes", path.display(), found.len());
+        files += 1;
+    }
+    for path in promised.iter().flat_map(|promised| &promised.gone) {
+        assert!(!there(path).exists(), "{} is back", there(path).display());
+    }
+    let log = std::fs::read_to_string(folder.join("log")).unwrap();
+    for one in promised {
+        let writer = one.lines[0].split(' ').next().unwrap();
+        let found: Vec<&str> = log.lines().filter(|line| line.split(' ').next() == Some(writer)).collect();
+        assert_eq!(found, one.lines, "lines of {writer}: each once, in order");
+    }
+    files
+}
+
+pub fn longest_gap(promised: &[Promised]) -> Duration {
+    promised.iter().map(|promised| promised.gap).max().unwrap()
+}

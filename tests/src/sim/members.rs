@@ -1,0 +1,126 @@
+//! Nodes come and go: what an operator orders, what the processes of nodes do about it, and how slices follow.
+
+use super::faults::Fault;
+use super::world::{Event, Life, World};
+use baton_core::meta::ops::PlaceSlice;
+use baton_core::meta::{Key, SliceInfo, Value};
+use baton_core::node::{Input, missing, wants_copy};
+use baton_core::types::{MemberChange, Members, NodeId, SessionId, SliceId};
+use std::collections::BTreeSet;
+
+/// Nodes that may join in one run.
+const JOIN_MAX: usize = 3;
+
+impl World {
+    pub(super) fn order_members(&mut self) {
+        let Some(leader) = self.leaders().first().copied() else { return };
+        // A cluster that shrinks to two can bear no loss of a disk, and one in a run is lost.
+        if self.nodes.iter().any(|node| node.erased > 0 && !node.disk.votes()) {
+            return;
+        }
+        let Some(members) = self.nodes[leader].members.clone() else { return };
+        let staying = members.staying();
+        let change = match self.rng.below(5) {
+            0 | 1 if self.nodes.len() < self.plan.nodes + JOIN_MAX => {
+                self.stats.count("order to join");
+                MemberChange::Join { address: format!("host:{}", self.rng.below(1 << 20)) }
+            }
+            2 if !members.leaving().is_empty() => {
+                self.stats.count("order to stay");
+                MemberChange::Stay(members.leaving()[0])
+            }
+            _ if staying.len() > 2 => {
+                self.stats.count("order to leave");
+                MemberChange::Leave(staying[self.rng.below(staying.len())])
+            }
+            _ => return,
+        };
+        self.trace.note(self.now, || format!("an order: {change:?}"));
+        self.give(leader, Input::ChangeMembers { request: 1, change });
+    }
+
+    /// A node has another list: it keeps it, and whoever is new on it is started.
+    pub(super) fn members_known(&mut self, node: usize, members: Members) {
+        let newest = members.nodes.keys().next_back().map_or(0, |id| id.0 as usize);
+        while self.nodes.len() < newest {
+            self.stats.count("node joined");
+            let new = self.nodes.len();
+            self.add_node(members.clone());
+            let delay = self.rng.range(1_000, 3_000_000);
+            self.after(delay, Event::Fault(Fault::Restart(new)));
+        }
+        if members.was_removed(NodeId(node as u64 + 1)) {
+            self.after(0, Event::Fault(Fault::Ends(node)));
+        }
+        self.nodes[node].members = Some(members);
+    }
+
+    /// It is a node of the cluster no longer, and has heard so.
+    pub(super) fn ends(&mut self, node: usize) {
+        if !self.nodes[node].gone {
+            self.stats.count("node removed");
+            self.kill_node(node);
+            self.nodes[node].gone = true;
+        }
+    }
+
+    /// Whether one node does not talk to another any more, because that one was removed; it hears so.
+    pub(super) fn refuses(&mut self, node: usize, from: usize) -> bool {
+        let removed = |members: &Members| members.was_removed(NodeId(from as u64 + 1));
+        let refuses = self.nodes[node].members.as_ref().is_some_and(removed);
+        if refuses && self.nodes[from].machine.is_some() {
+            self.after(0, Event::Fault(Fault::Ends(from)));
+        }
+        refuses
+    }
+
+    /// What the shell's repair does: copies that this node should have and has not are made, and what nobody needs of those
+    /// that leave is said.
+    pub(super) fn repair(&mut self, node: usize, life: Life) {
+        if self.nodes[node].life != life {
+            return;
+        }
+        let Some(reader) = self.nodes[node].machine.as_ref().map(|machine| machine.reader()) else { return };
+        let first = Key::Slice(SliceId { session: SessionId(0), number: 0 });
+        let found = reader.with_state(|state| {
+            let slices = state.range(&first, &Key::Session(SessionId(0)), usize::MAX).ok()?;
+            match state.get(&Key::Members).ok()?? {
+                Value::Members(members) => Some((slices, members)),
+                _ => None,
+            }
+        });
+        let Some((slices, members)) = found else { return };
+        let mut drained: BTreeSet<NodeId> = members.leaving().into_iter().collect();
+        for (key, value) in slices {
+            let (Key::Slice(id), Value::Slice(info)) = (key, value) else { continue };
+            if missing(&members.staying(), &info) > 0 {
+                drained.retain(|node| !info.nodes.contains(node));
+            }
+            self.repair_slice(node, &members, id, info);
+        }
+        self.give(node, Input::Drained(drained));
+    }
+
+    fn repair_slice(&mut self, node: usize, members: &Members, id: SliceId, mut info: SliceInfo) {
+        let me = NodeId(node as u64 + 1);
+        info.nodes.retain(|node| members.nodes.contains_key(node));
+        let listed = info.nodes.contains(&me);
+        let has = self.nodes[node].disk.slices.contains_key(&id);
+        if !((listed && !has) || wants_copy(me, &members.staying(), id, &info)) {
+            return;
+        }
+        if !has {
+            let from = info.nodes.iter().filter_map(|from| self.node_at(*from));
+            let data = from.filter(|from| self.nodes_talk(node, *from));
+            let Some(data) = data.filter_map(|from| self.nodes[from].disk.slices.get(&id)).next().cloned() else {
+                return;
+            };
+            self.stats.count("slice copied");
+            self.nodes[node].disk.slices.insert(id, data);
+        }
+        if !listed {
+            info.nodes.push(me);
+            self.give(node, Input::Propose(PlaceSlice { id, nodes: info.nodes }.into()));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The cluster changes while programs work on it: nodes join, leave, are replaced, and are started anew one after the other.
+//! No program sees an error, and what was answered for is there.
+
+use baton_tests::harness::load::{assert_kept, longest_gap, under_load};
+use baton_tests::harness::{Cluster, Mount, eventually, sh_within};
+use std::time::Duration;
+
+/// As many copies of every slice as there should be, as the leader's last walk found.
+fn wait_for_all_copies(cluster: &Cluster) {
+    let short = || cluster.status(cluster.leader()).slices_short.filter(|short| *short == 0);
+    eventually("every slice has its copies", Duration::from_secs(60), short);
+}
+
+fn slices(cluster: &Cluster, id: u64) -> u64 {
+    cluster.state(id).map_or(0, |state| state.slices)
+}
+
+fn voters(cluster: &Cluster) -> usize {
+    let nodes = cluster.status(cluster.leader()).nodes;
+    nodes.iter().filter(|node| node.role() != baton_proto::v1::Role::Learner).count()
+}
+
+#[test]
+fn a_node_joins_under_load_takes_its_share_and_the_leader_leaves_for_good() {
+    let mut cluster = Cluster::start();
+    let (a, b) = (cluster.mount(), cluster.mount());
+    let folders = [a.folder("load"), b.path("load")];
+    let (mut new, mut left) = (0, 0);
+    let promised = under_load(&folders, || {
+        new = cluster.join();
+        cluster.wait_caught_up_in_log(new, Duration::from_secs(60));
+        eventually("the new node is given slices", Duration::from_secs(60), || {
+            (slices(&cluster, new) >= 5).then_some(())
+        });
+        left = cluster.leader();
+        cluster.remove(left, Duration::from_secs(120));
+        std::thread::sleep(Duration::from_secs(1));
+    });
+    let gap = longest_gap(&promised);
+    println!("node {new} joined, node {left} (the leader) left: longest operation {gap:?}");
+    assert!(gap < Duration::from_secs(10), "{gap:?}");
+    assert_kept(&promised, &folders[0]);
+    assert_eq!(voters(&cluster), 3, "the new node votes in the other's place");
+    wait_for_all_copies(&cluster);
+    cluster.assert_sound();
+    // The new node and one more have everything.
+    let gone = cluster.ids().into_iter().find(|id| *id != new).unwrap();
+    cluster.kill(gone);
+    let through = Mount::start(cluster.address(new));
+    assert_kept(&promised, &through.path("load"));
+}
+
+#[test]
+fn a_dead_node_is_replaced_by_a_new_one() {
+    let mut cluster = Cluster::start();
+    let leader = cluster.leader();
+    let dead = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
+    let mount = Mount::start(cluster.address(leader));
+    let folders = [mount.folder("load")];
+    let promised = under_load(&folders, || {
+        cluster.kill(dead);
+        std::thread::sleep(Duration::from_secs(2));
+        cluster.remove(dead, Duration::from_secs(60));
+        let new = cluster.join();
+        cluster.wait_caught_up_in_log(new, Duration::from_secs(60));
+    });
+    assert_kept(&promised, &folders[0]);
+    eventually("three vote again", Duration::from_secs(20), || (voters(&cluster) == 3).then_some(()));
+    wait_for_all_copies(&cluster);
+    cluster.assert_sound();
+    // A new start finds in its folder whose it is, and the mount found the new node by itself.
+    let new = *cluster.ids().last().unwrap();
+    cluster.kill(new);
+    cluster.restart(new);
+    cluster.wait_caught_up(new, Duration::from_secs(60));
+    for id in cluster.ids().into_iter().filter(|id| *id != new).collect::<Vec<_>>() {
+        cluster.restart_in_good_order(id);
+        cluster.wait_caught_up(id, Duration::from_secs(60));
+    }
+    assert_kept(&promised, &folders[0]);
+}
+
+#[test]
+fn nodes_started_anew_one_after_the_other_disturb_no_program() {
+    let mut cluster = Cluster::start();
+    let (a, b) = (cluster.mount(), cluster.mount());
+    let (git, sqlite) = (a.folder("git"), a.folder("db"));
+    let folders = [a.folder("load"), b.path("load")];
+    let (at, db) = (git.clone(), b.path("db"));
+    drop(sqlite);
+    let working = std::thread::spawn(move || {
+        let minutes = Duration::from_secs(240);
+        if baton_tests::harness::program("git").is_some() {
+            let script = "set -e; git init -q --bare origin.git; git clone -q origin.git one 2>/dev/null; cd one; \
+                          git config user.email a@b; git config user.name n; \
+                          for i in $(seq 15); do mkdir -p d$i; for j in $(seq 8); do echo $i $j > d$i/f$j; done; \
+                          git add .; git commit -qm c$i; git push -q origin HEAD:main; done; \
+                          cd ..; git clone -q -b main origin.git two; cd two; git fsck --strict; \
+                          [ $(git ls-files | wc -l) = 120 ]";
+            sh_within(minutes, &at, script);
+        }
+        if baton_tests::harness::program("sqlite3").is_some() {
+            let script = "set -e; sqlite3 t.db 'create table t(i integer)'; \
+                          for i in $(seq 60); do sqlite3 -cmd '.timeout 60000' t.db \"insert into t values($i)\"; done; \
+                          [ \"$(sqlite3 t.db 'select count(*), sum(i) from t; pragma integrity_check')\" = \"$(printf '60|1830\\nok')\" ]";
+            sh_within(minutes, &db, script);
+        }
+    });
+    let promised = under_load(&folders, || {
+        for id in cluster.ids() {
+            cluster.restart_in_good_order(id);
+            cluster.wait_caught_up_in_log(id, Duration::from_secs(60));
+            std::thread::sleep(Duration::from_secs(2));
+        }
+    });
+    working.join().expect("git and sqlite saw an error");
+    println!("all nodes started anew: longest operation {:?}", longest_gap(&promised));
+    assert_kept(&promised, &folders[0]);
+    cluster.assert_sound();
+}
