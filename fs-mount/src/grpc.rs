@@ -26,9 +26,12 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// A node that does not answer a ping for this long is taken for dead.
-const PING_EVERY: Duration = Duration::from_secs(1);
-const PING_PATIENCE: Duration = Duration::from_secs(2);
+/// A node that does not answer a ping for this long is taken for dead. With the interval it is what a program waits that was
+/// just writing when its mount's node froze; the others have elected a leader by then.
+const PING_EVERY: Duration = Duration::from_millis(500);
+const PING_PATIENCE: Duration = Duration::from_millis(1_300);
+/// One that takes a connection, as a frozen one's kernel does, and opens no stream.
+const OPEN_PATIENCE: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How often the link looks whether another node leads by now.
@@ -224,19 +227,16 @@ impl Connector {
         let mut backoff = BACKOFF_MIN;
         let mut next = 0;
         let mut wish: Option<String> = None;
-        let mut told_unreachable = false;
+        let mut in_vain = 0;
+        let mut left: Option<String> = None;
         loop {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let address = wish.take().unwrap_or_else(|| {
-                let address = known[next % known.len()].clone();
-                next += 1;
-                address
-            });
+            let address = wish.take().unwrap_or_else(|| another(&known, &mut next, left.as_deref()));
             let began = Instant::now();
             match self.session(&address).await {
                 Ok(better) => {
                     wish = better;
-                    told_unreachable = false;
+                    in_vain = 0;
                     // A node that ends every stream at once is not to be asked in a tight loop.
                     if began.elapsed() < BACKOFF_MAX && wish.is_none() {
                         tokio::time::sleep(backoff).await;
@@ -246,8 +246,8 @@ impl Connector {
                 Err(why) => {
                     tracing::debug!(%address, "no stream to the node: {why}");
                     // After every address was tried in vain, once: a person may be waiting.
-                    if next.is_multiple_of(known.len()) && !told_unreachable {
-                        told_unreachable = true;
+                    in_vain += 1;
+                    if in_vain == known.len() {
                         let all = known.join(", ");
                         tracing::warn!("no node can be reached at {all} ({why}); trying on, operations wait");
                     }
@@ -255,6 +255,7 @@ impl Connector {
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                 }
             }
+            left = Some(address);
             let closing = self.link.upgrade().is_none_or(|link| link.closing.load(Ordering::SeqCst));
             if closing || self.client.strong_count() == 0 {
                 return;
@@ -272,8 +273,8 @@ impl Connector {
             .max_decoding_message_size(MESSAGE_MAX)
             .max_encoding_message_size(MESSAGE_MAX);
         // The node's side of the stream opens at once, before anything was said.
-        let mut incoming =
-            mount.session(UnboundedReceiverStream::new(queued)).await.map_err(|e| e.to_string())?.into_inner();
+        let opened = tokio::time::timeout(OPEN_PATIENCE, mount.session(UnboundedReceiverStream::new(queued))).await;
+        let mut incoming = opened.map_err(|_| "it does not answer")?.map_err(|e| e.to_string())?.into_inner();
         *link.bulk.lock().unwrap_or_else(PoisonError::into_inner) = Some(bulk);
         link.set_outgoing(Some(outgoing));
         link.streaming.store(true, Ordering::SeqCst);
@@ -308,6 +309,16 @@ impl Connector {
         tracing::info!(%address, "the stream to the node ended");
         Ok(better)
     }
+}
+
+/// The next address in turn; not the one that was left last, if there is another.
+fn another(known: &[String], next: &mut usize, left: Option<&str>) -> String {
+    let mut turn = || {
+        *next += 1;
+        &known[(*next - 1) % known.len()]
+    };
+    let address = turn();
+    if known.len() > 1 && left == Some(address) { turn().clone() } else { address.clone() }
 }
 
 /// Ends when another node than this would serve the mount better, with its address: the leader, where that is not farther

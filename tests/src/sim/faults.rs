@@ -277,8 +277,6 @@ impl World {
                 self.tell_room(node);
             }
         }
-        for mount in 0..self.mounts.len() {
-            self.mounts[mount].frozen_until = 0;
-        }
+        // A mount that is frozen thaws in its time: what waits for it would be overtaken by what comes now.
     }
 }
