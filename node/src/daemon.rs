@@ -275,7 +275,9 @@ fn assemble(
     let clock = Clock::start();
     let (events, queued) = mpsc::unbounded_channel();
     // What the cluster decided counts more than what this node was told when it was set up.
-    let members = folder.members()?.unwrap_or_else(|| Members::founding(config.peers.clone()));
+    let known = folder.members()?;
+    let is_founder = known.is_none();
+    let members = known.unwrap_or_else(|| Members::founding(config.peers.clone()));
     let identity = Identity::new(config.id, members.clone(), folder.cluster());
     let stored = state.applied();
     let state_path = folder.state();
@@ -293,6 +295,7 @@ fn assemble(
         Config {
             id: config.id,
             members: members.clone(),
+            is_founder,
             seed: drawn(),
             cluster: ClusterId(drawn() | 1),
             topology: config.topology.clone(),

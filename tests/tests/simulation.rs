@@ -114,3 +114,8 @@ fn a_nodes_lease_that_is_too_long_is_seen() {
 fn words_about_tokens_that_get_lost_are_seen() {
     is_seen(Planted::TokensSwallowed, 100);
 }
+
+#[test]
+fn a_damaged_slice_that_is_served_is_seen() {
+    is_seen(Planted::DamageServed, 60);
+}

@@ -19,6 +19,8 @@ use crate::types::NodeId;
 use raft::eraftpb::Message;
 use std::collections::BTreeMap;
 
+const ASK_EVERY_US: u64 = 1_000_000;
+
 /// A node's word on itself.
 pub(super) struct Hello {
     pub(super) fresh: bool,
@@ -38,6 +40,8 @@ pub(super) struct Join {
     target: Option<u64>,
     /// The leader knows of this start.
     greeted: bool,
+    /// When one that does not vote and hears of no leader asks again.
+    ask_at: u64,
     /// As the leader: the last start of each node that it knows of.
     lives: BTreeMap<NodeId, u64>,
     /// The lowest node of a new cluster does not wait for the others to time out.
@@ -53,6 +57,7 @@ impl Join {
             peers: BTreeMap::new(),
             target: None,
             greeted: false,
+            ask_at: 0,
             lives: BTreeMap::new(),
             may_start,
         }
@@ -78,9 +83,13 @@ impl NodeMachine {
     }
 
     pub(super) fn tick_join(&mut self) {
-        if self.join.member && !self.join.may_start && (self.join.greeted || self.is_leader()) {
+        // One that does not vote asks nobody to elect it: it may have been removed meanwhile, and hears so only if it speaks.
+        let is_lost =
+            self.leader.is_none() && !self.voters.contains(&self.config.id) && self.now.mono >= self.join.ask_at;
+        if self.join.member && !self.join.may_start && (self.join.greeted || self.is_leader()) && !is_lost {
             return;
         }
+        self.join.ask_at = self.now.mono + ASK_EVERY_US;
         for to in self.others() {
             self.say_hello(to, false);
         }

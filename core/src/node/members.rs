@@ -46,11 +46,11 @@ impl Changing {
     }
 }
 
-/// The list in a state, or what this node was told where there is none.
-pub(super) fn listed<S: Store + ?Sized>(state: &S, config: &Config) -> Result<Members, Fault> {
+/// The list in a state.
+pub(super) fn listed<S: Store + ?Sized>(state: &S) -> Result<Option<Members>, Fault> {
     match state.get(&Key::Members)? {
-        Some(Value::Members(members)) => Ok(members),
-        _ => Ok(config.members.clone()),
+        Some(Value::Members(members)) => Ok(Some(members)),
+        _ => Ok(None),
     }
 }
 
@@ -159,10 +159,12 @@ impl NodeMachine {
         if !matches!(self.shared.read().get(&Key::Members), Ok(None)) {
             return;
         }
-        if founders.nodes.contains_key(&self.config.id) && !founders.nodes.keys().eq(self.members.nodes.keys()) {
+        let told = &self.config.members.nodes;
+        // One that lost its disk comes to this entry too, and was told of the nodes that there are by now.
+        if self.config.is_founder && self.join.votes() && !founders.nodes.keys().eq(told.keys()) {
             let named =
                 |members: &Members| members.nodes.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            let (theirs, mine) = (named(&founders), named(&self.members));
+            let (theirs, mine) = (named(&founders), named(&self.config.members));
             return self
                 .stop(format!("the cluster was formed of the nodes {theirs}, and this node was told of {mine}"));
         }
@@ -171,9 +173,9 @@ impl NodeMachine {
 
     pub(super) fn apply_members(&mut self, request: Option<u64>, change: &MemberChange) {
         self.lead.changing.under_way = false;
-        let Ok(listed) = listed(&*self.shared.read(), &self.config) else {
-            return self.stop("the list of nodes cannot be read");
-        };
+        let Ok(listed) = listed(&*self.shared.read()) else { return self.stop("the list of nodes cannot be read") };
+        // A cluster from before there was a list has the one that its nodes were told.
+        let listed = listed.unwrap_or_else(|| self.config.members.clone());
         let outcome = listed.after(change);
         if let Some(request) = request {
             let outcome = outcome.as_ref().map(|(_, node)| *node).map_err(|why| *why);

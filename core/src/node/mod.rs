@@ -97,6 +97,8 @@ pub struct Config {
     pub id: NodeId,
     /// The nodes of the cluster, this one included, as far as it was told: its state knows better, once it has one.
     pub members: Members,
+    /// Whether an operator said so, for a cluster that is to be formed; not whoever was in it already.
+    pub is_founder: bool,
     /// Drawn when the process starts: what little chance the machine needs comes from here.
     pub seed: u64,
     /// The name this node would give to a cluster that it forms.
@@ -202,8 +204,8 @@ pub struct NodeMachine {
 
 impl NodeMachine {
     pub fn new(config: Config, recovered: Recovered, now: Now) -> Result<NodeMachine, String> {
-        let members = members::listed(&*recovered.base, &config).map_err(|_| "the state store cannot be read")?;
-        let members = members::among(members, &config);
+        let listed = members::listed(&*recovered.base).map_err(|_| "the state store cannot be read")?;
+        let members = members::among(listed.unwrap_or_else(|| config.members.clone()), &config);
         let conf_state = members::conf_state(&members);
         if let Fit::Damaged(why) | Fit::Reset(why) = recovered.fit() {
             return Err(why);
@@ -443,9 +445,10 @@ impl NodeMachine {
         if let Some(cluster) = self.cluster {
             self.out.push(Output::Cluster(cluster));
         }
-        let members = members::listed(&*self.shared.read(), &self.config);
-        let members = members.map_err(|_| "the state store cannot be read")?;
-        self.members_are(members::among(members, &self.config));
+        let listed = members::listed(&*self.shared.read()).map_err(|_| "the state store cannot be read")?;
+        if let Some(members) = listed {
+            self.members_are(members::among(members, &self.config));
+        }
         Ok(())
     }
 

@@ -103,13 +103,18 @@ impl Cluster {
 
     /// A node with an empty disk.
     fn start(&mut self, id: NodeId, nodes: u64) {
-        self.start_among(id, Members::founding((1..=nodes).map(|id| (NodeId(id), format!("host:{id}")))));
+        self.start_as_founder(id, Members::founding((1..=nodes).map(|id| (NodeId(id), format!("host:{id}")))));
     }
 
-    fn start_among(&mut self, id: NodeId, members: Members) {
+    fn start_as_founder(&mut self, id: NodeId, members: Members) {
+        self.start_among(id, members, true);
+    }
+
+    fn start_among(&mut self, id: NodeId, members: Members, is_founder: bool) {
         let disk = Arc::new(Disk::default());
         let config = Config {
             id,
+            is_founder,
             members,
             seed: id.0 * 77 + self.now,
             cluster: ClusterId(id.0 + 100),

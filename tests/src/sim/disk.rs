@@ -10,7 +10,7 @@ use baton_core::meta::{Fault, Key, Store, Value};
 use baton_core::node::{Base, Changes, Fit, LogWrite, Recovered};
 use baton_core::types::SliceId;
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, RwLock};
 
 pub(super) type State = BTreeMap<Key, Value>;
@@ -55,6 +55,8 @@ pub(super) struct Disk {
     durable: State,
     durable_at: (u64, u64),
     pub(super) slices: BTreeMap<SliceId, Bytes>,
+    /// Those whose bytes are not what they were; their checksums say so.
+    pub(super) damaged: BTreeSet<SliceId>,
 }
 
 impl Disk {
@@ -166,6 +168,42 @@ impl Disk {
         // The machine that is gone may still be read by nobody; the new one gets a store of its own.
         self.readable = Arc::new(Readable(RwLock::new(self.durable.clone())));
         self.readable_at = self.durable_at;
+    }
+
+    /// A copy that can be served.
+    pub(super) fn slice(&self, id: SliceId) -> Option<&Bytes> {
+        self.slices.get(&id).filter(|_| !self.damaged.contains(&id))
+    }
+
+    pub(super) fn put_slice(&mut self, id: SliceId, data: Bytes) {
+        self.slices.insert(id, data);
+        self.damaged.remove(&id);
+    }
+
+    pub(super) fn drop_slice(&mut self, id: SliceId) {
+        self.slices.remove(&id);
+        self.damaged.remove(&id);
+    }
+
+    /// Some bits of it change.
+    pub(super) fn damage_slice(&mut self, id: SliceId) {
+        if let Some(data) = self.slices.get_mut(&id) {
+            *data = data.iter().map(|byte| byte ^ 0x10).collect();
+            self.damaged.insert(id);
+        }
+    }
+
+    /// All but the slices is found damaged: it is moved away.
+    pub(super) fn lose_log(&mut self) {
+        let (slices, damaged) = (std::mem::take(&mut self.slices), std::mem::take(&mut self.damaged));
+        *self = Disk { slices, damaged, ..Disk::default() };
+    }
+
+    /// The process ends in good order: nothing is left unwritten.
+    pub(super) fn flush(&mut self) {
+        self.syncing = self.unsynced.len();
+        self.log_synced();
+        self.checkpoint();
     }
 
     /// Whether the node that has this disk votes.

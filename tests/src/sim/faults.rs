@@ -5,7 +5,7 @@ use super::planted::Planted;
 use super::world::{Event, World};
 use baton_core::meta::ops::BreakLocks;
 use baton_core::node::Input;
-use baton_core::types::Ino;
+use baton_core::types::{Ino, SliceId};
 
 #[derive(Clone, Debug)]
 pub(super) enum Fault {
@@ -19,6 +19,8 @@ pub(super) enum Fault {
     Quiet,
     DiskRoom(usize),
     DiskFast(usize),
+    /// A node is ended in good order and started again at once; then the next one.
+    Roll(usize),
     /// A process ends by itself: its node is none of the cluster any more.
     Ends(usize),
 }
@@ -49,7 +51,9 @@ impl World {
                 }
             }
             Fault::Mend => self.net.heal(),
+            Fault::Roll(node) => self.roll(node),
             Fault::Quiet => {
+                self.net.slow = 1;
                 self.net.loss_per_mille = 0;
                 self.net.repeat_per_mille = 0;
             }
@@ -66,7 +70,7 @@ impl World {
         let node = self.rng.below(self.nodes.len());
         let mount = self.rng.below(self.mounts.len());
         let wipes = if self.plan.planted == Some(Planted::WipedMember) { 8 } else { 1 };
-        let choice = self.rng.range(0, 50 + wipes);
+        let choice = self.rng.range(0, 64 + wipes);
         match choice {
             0..=5 => self.kill_for_a_while("kill", &[node]),
             6..=9 => {
@@ -84,6 +88,7 @@ impl World {
             14..=18 => self.freeze_node(node),
             19..=20 => {
                 if let Some(leader) = self.leaders().first().copied() {
+                    self.stats.count("freeze leader");
                     self.freeze_node(leader);
                 }
             }
@@ -105,6 +110,50 @@ impl World {
             }
             46..=47 => self.order_to_break_locks(),
             48..=49 => self.order_members(),
+            50..=51 => self.cut_leader_one_way(),
+            52 => {
+                self.stats.count("slow network");
+                self.net.slow = self.rng.range(5, 50);
+                let lasts = self.rng.range(500_000, 15_000_000);
+                self.after(lasts, Event::Fault(Fault::Quiet));
+            }
+            53 => {
+                self.stats.count("all disks full");
+                for node in 0..self.nodes.len() {
+                    self.fill_disk(node);
+                }
+            }
+            54 => {
+                self.stats.count("node and mount killed");
+                self.kill_a_mount(mount);
+                self.kill_for_a_while("kill", &[node]);
+            }
+            55 => {
+                self.stats.count("restart in good order");
+                self.end_in_good_order(node);
+            }
+            56 => {
+                self.stats.count("rolling restart");
+                self.roll(0);
+            }
+            57..=58 => {
+                self.stats.count("disk hangs");
+                self.nodes[node].disk_hangs_until = self.now + self.rng.range(500_000, 6_000_000);
+            }
+            59 => {
+                self.stats.count("all streams broken");
+                for mount in 0..self.mounts.len() {
+                    self.break_a_stream(mount);
+                }
+            }
+            60 => {
+                self.stats.count("freeze all");
+                for node in 0..self.nodes.len() {
+                    self.freeze_node(node);
+                }
+            }
+            61..=62 => self.damage_a_slice(node),
+            63 => self.lose_log(node),
             _ => self.wipe(node),
         }
     }
@@ -236,10 +285,67 @@ impl World {
         self.after(lasts, Event::Fault(Fault::DiskRoom(node)));
     }
 
+    fn cut_leader_one_way(&mut self) {
+        let deaf = self.rng.one_in(2);
+        self.stats.count(if deaf { "leader hears nobody" } else { "nobody hears the leader" });
+        for leader in self.leaders() {
+            for other in (0..self.nodes.len()).filter(|other| *other != leader) {
+                let (leader, other) = (Place::Node(leader), Place::Node(other));
+                if deaf { self.net.cut(other, leader) } else { self.net.cut(leader, other) }
+            }
+        }
+        let lasts = self.rng.range(200_000, 15_000_000);
+        self.after(lasts, Event::Fault(Fault::Mend));
+    }
+
+    fn end_in_good_order(&mut self, node: usize) {
+        if self.nodes[node].machine.is_some() {
+            self.nodes[node].disk.flush();
+            self.kill_node(node);
+            let down = self.rng.range(10_000, 500_000);
+            self.after(down, Event::Fault(Fault::Restart(node)));
+        }
+    }
+
+    fn roll(&mut self, node: usize) {
+        if node < self.nodes.len() {
+            self.end_in_good_order(node);
+            let next = self.rng.range(500_000, 5_000_000);
+            self.after(next, Event::Fault(Fault::Roll(node + 1)));
+        }
+    }
+
+    /// Some bits of a slice change on this node's disk, where two others have good copies.
+    fn damage_a_slice(&mut self, node: usize) {
+        let good = |id: &SliceId| {
+            let others = self.nodes.iter().enumerate().filter(|(at, other)| *at != node && !other.gone);
+            others.filter(|(_, other)| other.disk.slice(*id).is_some()).count() > 1
+        };
+        let slices: Vec<SliceId> = self.nodes[node].disk.slices.keys().copied().filter(good).collect();
+        if !slices.is_empty() {
+            self.stats.count("slice damaged");
+            let id = slices[self.rng.below(slices.len())];
+            self.nodes[node].disk.damage_slice(id);
+        }
+    }
+
+    /// The log and the state are found damaged at a start; the slices are not.
+    fn lose_log(&mut self, node: usize) {
+        if self.nobody_lags() && self.nodes.iter().all(|n| n.erased == 0) {
+            self.stats.count("log and state damaged");
+            self.kill_node(node);
+            self.nodes[node].disk.lose_log();
+            self.nodes[node].erased += 1;
+            let down = self.rng.range(1_000, 5_000_000);
+            self.after(down, Event::Fault(Fault::Restart(node)));
+        }
+    }
+
     /// One disk in a run is lost: a second one would be more than two copies of a slice can bear.
     fn wipe(&mut self, node: usize) {
         let planted = self.plan.planted == Some(Planted::WipedMember);
-        if self.nobody_lags() && (planted || self.nodes.iter().all(|n| n.erased == 0)) {
+        let sound = self.nodes.iter().all(|n| n.disk.damaged.is_empty());
+        if sound && self.nobody_lags() && (planted || self.nodes.iter().all(|n| n.erased == 0)) {
             self.stats.count("wipe");
             self.wipe_node(node);
             let down = self.rng.range(1_000, 5_000_000);
@@ -267,9 +373,11 @@ impl World {
         self.net.heal();
         self.net.loss_per_mille = 0;
         self.net.repeat_per_mille = 0;
+        self.net.slow = 1;
         for node in 0..self.nodes.len() {
             self.nodes[node].frozen_until = 0;
             self.nodes[node].slow_disk = false;
+            self.nodes[node].disk_hangs_until = 0;
             self.nodes[node].full = false;
             if self.nodes[node].machine.is_none() {
                 self.start_node(node);

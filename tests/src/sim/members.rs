@@ -105,18 +105,17 @@ impl World {
         let me = NodeId(node as u64 + 1);
         info.nodes.retain(|node| members.nodes.contains_key(node));
         let listed = info.nodes.contains(&me);
-        let has = self.nodes[node].disk.slices.contains_key(&id);
+        let has = self.nodes[node].disk.slice(id).is_some();
         if !((listed && !has) || wants_copy(me, &members.staying(), id, &info)) {
             return;
         }
         if !has {
             let from = info.nodes.iter().filter_map(|from| self.node_at(*from));
-            let data = from.filter(|from| self.nodes_talk(node, *from));
-            let Some(data) = data.filter_map(|from| self.nodes[from].disk.slices.get(&id)).next().cloned() else {
-                return;
-            };
-            self.stats.count("slice copied");
-            self.nodes[node].disk.slices.insert(id, data);
+            let from = from.filter(|from| self.nodes_talk(node, *from));
+            let Some(data) = from.filter_map(|from| self.nodes[from].disk.slice(id)).next().cloned() else { return };
+            let mended = self.nodes[node].disk.damaged.contains(&id);
+            self.stats.count(if mended { "slice mended" } else { "slice copied" });
+            self.nodes[node].disk.put_slice(id, data);
         }
         if !listed {
             info.nodes.push(me);

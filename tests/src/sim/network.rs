@@ -17,11 +17,13 @@ pub(super) struct Network {
     pub(super) loss_per_mille: u64,
     pub(super) repeat_per_mille: u64,
     pub(super) delay_us: u64,
+    /// Everything between nodes takes so many times as long.
+    pub(super) slow: u64,
 }
 
 impl Network {
     pub(super) fn new(delay_us: u64) -> Network {
-        Network { cut: BTreeSet::new(), loss_per_mille: 0, repeat_per_mille: 0, delay_us }
+        Network { cut: BTreeSet::new(), loss_per_mille: 0, repeat_per_mille: 0, delay_us, slow: 1 }
     }
 
     pub(super) fn cut(&mut self, from: Place, to: Place) {
@@ -46,6 +48,6 @@ impl Network {
             return [None, None];
         }
         let second = rng.per_mille(self.repeat_per_mille).then(|| rng.delay(self.delay_us * 20));
-        [Some(rng.delay(self.delay_us)), second]
+        [Some(rng.delay(self.delay_us) * self.slow), second]
     }
 }

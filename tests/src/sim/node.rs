@@ -26,6 +26,8 @@ pub(super) struct SimNode {
     /// The disk is (nearly) full.
     pub(super) full: bool,
     pub(super) slow_disk: bool,
+    /// No sync that begins before comes to its end before.
+    pub(super) disk_hangs_until: u64,
     /// The nodes of the cluster, as the folder has them.
     pub(super) members: Option<Members>,
     /// It was removed from the cluster, and knows.
@@ -59,6 +61,7 @@ impl World {
             erased: 0,
             full: false,
             slow_disk: false,
+            disk_hangs_until: 0,
             members: Some(members),
             gone: false,
             inbox: Vec::new(),
@@ -74,6 +77,7 @@ impl World {
         let config = Config {
             id: NodeId(node as u64 + 1),
             members: self.nodes[node].members.clone().unwrap_or_default(),
+            is_founder: self.nodes[node].life == 0 && node < self.plan.nodes,
             seed: self.nodes[node].seed ^ self.nodes[node].life.wrapping_mul(0x9E37_79B9),
             cluster: ClusterId(self.plan.seed.wrapping_mul(8) + node as u64 + 1),
             founder: Owner::ROOT,
@@ -285,7 +289,8 @@ impl World {
     fn sync_log(&mut self, node: usize, life: Life) {
         if self.nodes[node].disk.start_sync() {
             let slow = self.nodes[node].slow_disk || self.plan.planted == Some(Planted::EarlyPersisted);
-            let delay = self.rng.delay(if slow { 60_000 } else { 300 });
+            let hangs = self.nodes[node].disk_hangs_until.saturating_sub(self.now);
+            let delay = hangs + self.rng.delay(if slow { 60_000 } else { 300 });
             self.after(delay, Event::LogSynced(node, life));
         }
     }
@@ -342,7 +347,7 @@ impl World {
     pub(super) fn slices_dropped(&mut self, node: usize, life: Life, ids: &[SliceId]) {
         if self.lives(node, life) {
             for id in ids {
-                self.nodes[node].disk.slices.remove(id);
+                self.nodes[node].disk.drop_slice(*id);
             }
         }
     }

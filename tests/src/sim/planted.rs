@@ -36,10 +36,12 @@ pub enum Planted {
     LongNodeLease,
     /// What nodes say to each other about tokens gets lost on the way, and its arrival is confirmed.
     TokensSwallowed,
+    /// Nobody looks at a slice's checksum.
+    DamageServed,
 }
 
 impl Planted {
-    pub const ALL: [Planted; 16] = [
+    pub const ALL: [Planted; 17] = [
         Planted::EarlyPersisted,
         Planted::StaleReader,
         Planted::SliceNotStored,
@@ -56,6 +58,7 @@ impl Planted {
         Planted::LeaseOfAnybody,
         Planted::LongNodeLease,
         Planted::TokensSwallowed,
+        Planted::DamageServed,
     ];
 
     pub fn name(self) -> &'static str {
@@ -76,6 +79,7 @@ impl Planted {
             Planted::LeaseOfAnybody => "lease-of-anybody",
             Planted::LongNodeLease => "long-node-lease",
             Planted::TokensSwallowed => "tokens-swallowed",
+            Planted::DamageServed => "damage-served",
         }
     }
 

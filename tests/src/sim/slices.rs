@@ -50,7 +50,7 @@ impl World {
                 continue;
             }
             if self.plan.planted != Some(Planted::SliceNotStored) || self.rng.one_in(4) {
-                self.nodes[at].disk.slices.insert(id, data.clone());
+                self.nodes[at].disk.put_slice(id, data.clone());
             }
             kept.push(node);
         }
@@ -77,10 +77,14 @@ impl World {
                 fault = SliceFault::Unreachable;
                 continue;
             }
-            if let Some(data) = self.nodes[at].disk.slices.get(&part.id) {
+            let disk = &self.nodes[at].disk;
+            let unchecked = self.plan.planted == Some(Planted::DamageServed);
+            let Some(kept) = disk.slices.get(&part.id) else { continue };
+            if let Some(data) = disk.slice(part.id).or(Some(kept).filter(|_| unchecked)) {
                 let (from, to) = (part.at as usize, (part.at + part.len) as usize);
                 return if to <= data.len() { Ok(data.slice(from..to)) } else { Err(SliceFault::Damaged) };
             }
+            fault = SliceFault::Damaged;
         }
         Err(fault)
     }

@@ -17,7 +17,7 @@ impl Cluster {
     fn joins(&mut self, address: &str) -> NodeId {
         let id = self.orders(MemberChange::Join { address: address.into() }).unwrap();
         let members = self.machine(self.leader()).members.clone();
-        self.start_among(id, members);
+        self.start_among(id, members, false);
         self.pass(3_000_000);
         id
     }
@@ -160,4 +160,28 @@ fn what_cannot_be_is_answered_and_changes_nothing() {
     cluster.orders(MemberChange::Stay(follower)).unwrap();
     cluster.drained(&[follower]);
     assert_eq!(cluster.voters().len(), 3, "it stays after all");
+}
+
+/// A start with an empty folder and the list of today is not taken for a mistake in the list of the first day.
+#[test]
+fn a_founder_that_lost_its_disk_is_told_of_the_nodes_of_today() {
+    let mut cluster = Cluster::formed();
+    cluster.joins("host:4");
+    let lost = cluster.follower();
+    let today = (1..=4).map(|id| (NodeId(id), format!("host:{id}")));
+    cluster.start_as_founder(lost, Members::founding(today));
+    cluster.pass(5_000_000);
+    assert!(cluster.machine(lost).status().member);
+    assert_eq!(cluster.machine(lost).members, cluster.machine(cluster.leader()).members);
+}
+
+#[test]
+#[should_panic(expected = "was told of 1, 2, 3, 4")]
+fn who_was_told_of_other_nodes_than_the_others_stops_when_the_cluster_forms() {
+    let mut cluster = Cluster::new(3);
+    let wrong = (1..=4).map(|id| (NodeId(id), format!("host:{id}")));
+    cluster.start_as_founder(NodeId(2), Members::founding(wrong));
+    // The others take it for one that has heard of everybody.
+    cluster.peers.get_mut(&NodeId(2)).unwrap().inbox.push(Input::MemberRecorded);
+    cluster.pass(5_000_000);
 }

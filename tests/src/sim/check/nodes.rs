@@ -85,7 +85,7 @@ fn whole(world: &World, state: BTreeMap<Key, Value>) -> Result<(), Unsettled> {
     }
     for (key, value) in &state {
         if let (Key::Slice(id), Value::Slice(info)) = (key, value) {
-            let kept = info.nodes.iter().filter(|n| has_slice(world, n.0 as usize - 1, *id)).count();
+            let kept = info.nodes.iter().filter(|n| has_slice(world, **n, *id)).count();
             if kept == 0 {
                 return Err(Unsettled::Wrong(format!("no node has slice {id}, which files refer to")));
             }
@@ -103,6 +103,7 @@ fn whole(world: &World, state: BTreeMap<Key, Value>) -> Result<(), Unsettled> {
     }
 }
 
-fn has_slice(world: &World, node: usize, id: SliceId) -> bool {
-    world.nodes[node].disk.slices.contains_key(&id)
+fn has_slice(world: &World, node: NodeId, id: SliceId) -> bool {
+    let sim = &world.nodes[node.0 as usize - 1];
+    !sim.gone && sim.disk.slice(id).is_some()
 }
