@@ -30,6 +30,9 @@ pub(super) struct Locks {
     lost: BTreeSet<Ino>,
     /// Those of them on which they were broken: the state waits to hear that nobody has them open.
     broken: BTreeSet<Ino>,
+    /// Those that nobody here has open: the state hears so when no call is left that relied on the locks. Told earlier, it would
+    /// take what is broken for given.
+    to_forget: BTreeSet<Ino>,
     last_ask: u64,
     /// Calls whose turn is to be asked about once more.
     ask_again: BTreeSet<CallId>,
@@ -88,6 +91,16 @@ impl MountMachine {
     pub(super) fn call_ended(&mut self, id: CallId) {
         self.locks.ask_again.remove(&id);
         self.locks.in_vain.remove(&id);
+        self.forget_broken();
+    }
+
+    fn forget_broken(&mut self) {
+        let relies = |ino: &Ino| self.running.values().any(|running| running.call.relies_on_locks() == Some(*ino));
+        let idle: Vec<Ino> = self.locks.to_forget.iter().filter(|ino| !relies(ino)).copied().collect();
+        for ino in idle {
+            self.locks.to_forget.remove(&ino);
+            self.begin_own(Call::Do(ForgetBroken { ino }.into()));
+        }
     }
 
     /// Whether anybody here may hold a lock on an object.
@@ -129,7 +142,8 @@ impl MountMachine {
         self.locks.in_vain.extend(sent.into_iter().map(|(id, _)| *id));
         not_sent.into_iter().for_each(|id| self.stop_relying(id));
         if !self.handles.values().any(|opened| opened.ino == ino) {
-            self.begin_own(Call::Do(ForgetBroken { ino }.into()));
+            self.locks.to_forget.insert(ino);
+            self.forget_broken();
         } else if self.locks.broken.insert(ino) {
             self.locks.lost.insert(ino);
             self.out.push(Output::LocksBroken { ino });
@@ -166,6 +180,7 @@ impl MountMachine {
         let lost: BTreeSet<Ino> = owners.into_iter().map(|(ino, _)| ino).filter(|ino| open.contains(ino)).collect();
         self.locks.lost.extend(&lost);
         self.locks.broken.clear();
+        self.locks.to_forget.clear();
         lost.into_iter().collect()
     }
 

@@ -84,7 +84,9 @@ impl World {
                 let (from, to) = (part.at as usize, (part.at + part.len) as usize);
                 return if to <= data.len() { Ok(data.slice(from..to)) } else { Err(SliceFault::Damaged) };
             }
-            fault = SliceFault::Damaged;
+            if fault != SliceFault::Unreachable {
+                fault = SliceFault::Damaged;
+            }
         }
         Err(fault)
     }

@@ -158,6 +158,25 @@ fn waiting_beside_broken_locks_ends() {
     assert_eq!(s.outcomes(), [(late, Ok(Done::Nothing))]);
 }
 
+/// Found by the simulator (seed 500794): told first that nobody has the file open, the state forgot that the lock was broken,
+/// and said of the place in the queue that it had been served.
+#[test]
+fn the_state_is_told_that_nobody_has_the_file_open_after_the_last_call_that_waited() {
+    let mut s = Script::connected();
+    let waits = s.call(lock(1, true));
+    s.out.clear();
+    s.says(ToMount::LocksBroken { ino: Ino(5) });
+    assert!(s.commands().is_empty(), "{:?}", s.commands());
+    s.says(ToMount::Replies(vec![(1, Reply::Done(Answer::Queued))]));
+    assert!(matches!(s.commands()[..], [Op::CancelLock(_)]), "{:?}", s.commands());
+    s.out.clear();
+    s.says(ToMount::Replies(vec![(2, Reply::Failed(Errno::EIO))]));
+    let out = s.out.clone();
+    assert_eq!(s.outcomes(), [(waits, Err(Errno::EIO))]);
+    s.out = out;
+    assert!(matches!(s.commands()[..], [Op::ForgetBroken(_)]));
+}
+
 #[test]
 fn a_turn_that_is_refused_is_not_taken_for_one_that_came() {
     let mut s = Script::connected();
