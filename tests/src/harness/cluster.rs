@@ -1,4 +1,4 @@
-use super::{Admin, Delay, Mount, Process, baton, eventually, guardian};
+use super::{Admin, Delay, Mount, Net, Process, baton, baton_in, eventually, guardian};
 use baton_proto::v1::StatusReply;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ struct Node {
     process: Option<Process>,
     /// Where this node finds the others, if not where they are.
     peers: Option<String>,
+    /// The process in whose network namespace it runs, if not in the test's own.
+    holder: Option<u32>,
 }
 
 /// What one node says of itself.
@@ -50,9 +52,30 @@ impl Cluster {
     pub fn plan(folders: &[PathBuf]) -> Cluster {
         let addresses = free_addresses(folders.len());
         let nodes = folders.iter().zip(1..).zip(addresses);
-        let nodes =
-            nodes.map(|((data, id), address)| Node { id, address, data: data.clone(), process: None, peers: None });
+        let nodes = nodes.map(|((data, id), address)| Node {
+            id,
+            address,
+            data: data.clone(),
+            process: None,
+            peers: None,
+            holder: None,
+        });
         Cluster { nodes: nodes.collect(), plain: None }
+    }
+
+    /// A node at each of the first places of a network: node 1 at place 0.
+    pub fn start_on(net: &Net, nodes: usize) -> Cluster {
+        let folder = guardian::folder("cluster");
+        let mut cluster = Cluster::plan(&(1..=nodes).map(|id| folder.join(format!("node-{id}"))).collect::<Vec<_>>());
+        for (place, node) in cluster.nodes.iter_mut().enumerate() {
+            node.address = format!("{}:7400", net.address(place));
+            node.holder = Some(net.holder(place));
+        }
+        for id in cluster.ids() {
+            cluster.restart(id);
+        }
+        cluster.leader();
+        cluster
     }
 
     /// Starts all nodes from these two files.
@@ -134,7 +157,7 @@ impl Cluster {
         let said = process.said();
         let number = said.lines().find_map(|line| line.strip_prefix("the cluster took this node in as node "));
         let id = number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("it has no number:\n{said}"));
-        self.nodes.push(Node { id, address, data: folder, process: Some(process), peers: None });
+        self.nodes.push(Node { id, address, data: folder, process: Some(process), peers: None, holder: None });
         id
     }
 
@@ -192,7 +215,7 @@ impl Cluster {
         let node = self.node(id);
         // One that joined finds in its folder whose it is; what the others were told is no news to them either.
         let peers = node.peers.clone().unwrap_or_else(|| self.peers());
-        let mut command = baton();
+        let mut command = baton_in(node.holder);
         command.args(["node", "--id", &id.to_string(), "--listen", &node.address]);
         match &self.plain {
             Some((iplist, tree)) => command.arg("--iplist").arg(iplist).arg("--tree").arg(tree),

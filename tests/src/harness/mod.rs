@@ -11,6 +11,7 @@ mod delay;
 mod guardian;
 pub mod load;
 mod mount;
+mod net;
 mod process;
 mod shell;
 
@@ -19,6 +20,7 @@ pub use cluster::{Cluster, NodeState};
 pub use delay::Delay;
 pub use guardian::{folder, root};
 pub use mount::{Mount, Up, need_fuse};
+pub use net::Net;
 pub use process::Process;
 pub use shell::{Outcome, sh, sh_within, try_sh};
 
@@ -63,7 +65,19 @@ pub fn is_root() -> bool {
 
 /// The `baton` command as a test calls it.
 pub fn baton() -> Command {
-    Command::new(std::env::var_os("BATON_UNDER_TEST").map_or_else(beside_the_test, PathBuf::from))
+    Command::new(under_test())
+}
+
+/// The same in the network namespace of another process.
+fn baton_in(holder: Option<u32>) -> Command {
+    let Some(holder) = holder else { return baton() };
+    let mut command = net::into(holder);
+    command.arg(under_test());
+    command
+}
+
+fn under_test() -> PathBuf {
+    std::env::var_os("BATON_UNDER_TEST").map_or_else(beside_the_test, PathBuf::from)
 }
 
 /// Test programs lie in `deps`, the programs of the same build beside that folder.

@@ -1,4 +1,4 @@
-use super::{Process, baton, guardian, is_root};
+use super::{Net, Process, baton, baton_in, guardian, is_root};
 use rustix::mount::{UnmountFlags, unmount};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -75,9 +75,20 @@ impl Mount {
         Mount::begin_with(addresses, &[])
     }
 
+    /// At a place of a network of the test's own.
+    pub fn start_at(net: &Net, place: usize, addresses: &str) -> Mount {
+        let mut mount = Mount::begin_in(Some(net.holder(place)), addresses, &[]);
+        mount.process.wait_for_line("ready", READY);
+        mount
+    }
+
     fn begin_with(addresses: &str, more: &[&str]) -> Mount {
+        Mount::begin_in(None, addresses, more)
+    }
+
+    fn begin_in(holder: Option<u32>, addresses: &str, more: &[&str]) -> Mount {
         let at = Mountpoint::new();
-        let mut command = baton();
+        let mut command = baton_in(holder);
         command.arg("mount").arg(addresses).arg(&at.0).args(more).env("BATON_LOG", "info").env("NO_COLOR", "1");
         if is_root() {
             command.args(["-o", "allow_other"]);

@@ -1,0 +1,306 @@
+//! Everything that goes wrong, one thing after the other and over and over, under programs that see none of it: real nodes
+//! and mounts, each in a network namespace of its own. Afterwards all that was answered for is looked for.
+//!
+//! A minute by default; `BATON_CHAOS_SECONDS=3600` for an hour, `BATON_CHAOS_SEED` for another order. Clocks are left alone
+//! here: these are the machine's. The simulator lets them jump.
+
+use baton_tests::harness::load::{assert_kept, longest_gap, under_load};
+use baton_tests::harness::{Cluster, Mount, Net, eventually, number_from_env, program, sh, try_sh};
+use rustix::process::Signal;
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const NODES: usize = 3;
+/// Places of the network behind those of the nodes.
+const A: usize = NODES;
+const B: usize = NODES + 1;
+/// A mount that is killed and frozen; what its programs see does not count.
+const VICTIM: usize = NODES + 2;
+
+/// What can go wrong. Nothing lasts as long as a mount's session lives without its node (10 s): programs see no error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    KillNode,
+    KillLeader,
+    KillAll,
+    FreezeNode,
+    FreezeLeader,
+    RestartInGoodOrder,
+    /// The node loses its disk.
+    WipeNode,
+    /// Two nodes do not hear each other; the third hears both.
+    Bridge,
+    OneWay,
+    LeaderAmongFollowersUnheard,
+    LeaderDeaf,
+    /// The leader reaches no node, and mounts reach it.
+    IsolateLeader,
+    IsolateNode,
+    /// One of the mounts reaches nobody.
+    CutMount,
+    FreezeMount,
+    /// A mount and the leader are killed in the same moment.
+    KillMountAndLeader,
+}
+
+const ALL: [Fault; 16] = [
+    Fault::KillNode,
+    Fault::KillLeader,
+    Fault::KillAll,
+    Fault::FreezeNode,
+    Fault::FreezeLeader,
+    Fault::RestartInGoodOrder,
+    Fault::WipeNode,
+    Fault::Bridge,
+    Fault::OneWay,
+    Fault::LeaderAmongFollowersUnheard,
+    Fault::LeaderDeaf,
+    Fault::IsolateLeader,
+    Fault::IsolateNode,
+    Fault::CutMount,
+    Fault::FreezeMount,
+    Fault::KillMountAndLeader,
+];
+
+/// Numbers that follow from a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as usize) % n
+    }
+
+    fn ms(&mut self, from: usize, to: usize) -> Duration {
+        Duration::from_millis((from + self.below(to - from)) as u64)
+    }
+}
+
+struct Chaos {
+    net: Net,
+    cluster: Cluster,
+    mounts: [Mount; 2],
+    victim: Option<Mount>,
+    dice: Dice,
+}
+
+impl Chaos {
+    fn strike(&mut self, fault: Fault) {
+        let leader = self.cluster.leader();
+        let node = self.dice.below(NODES) as u64 + 1;
+        let others = |id: u64| (0..NODES).filter(move |place| *place as u64 + 1 != id);
+        let place = |id: u64| id as usize - 1;
+        match fault {
+            Fault::KillNode => self.kill(&[node]),
+            Fault::KillLeader => self.kill(&[leader]),
+            Fault::KillAll => {
+                self.cluster.kill_all();
+                self.wait(200, 2_000);
+                self.cluster.ids().into_iter().for_each(|id| self.cluster.restart(id));
+            }
+            Fault::FreezeNode => self.freeze(node),
+            Fault::FreezeLeader => self.freeze(leader),
+            Fault::RestartInGoodOrder => self.cluster.restart_in_good_order(node),
+            Fault::WipeNode => {
+                // Two others must have everything before a third may lose it.
+                self.settle();
+                self.cluster.kill(node);
+                self.cluster.wipe(node);
+                self.wait(200, 2_000);
+                self.cluster.restart(node);
+                self.cluster.wait_caught_up(node, Duration::from_secs(90));
+            }
+            Fault::Bridge => {
+                let between = place(node);
+                self.cut_for_a_while(|net| net.cut((between + 1) % NODES, (between + 2) % NODES));
+            }
+            Fault::OneWay => {
+                let from = place(node);
+                self.cut_for_a_while(|net| net.cut_one_way(from, (from + 1) % NODES));
+            }
+            Fault::LeaderAmongFollowersUnheard => {
+                self.cut_for_a_while(|net| others(leader).for_each(|other| net.cut_one_way(place(leader), other)));
+            }
+            Fault::LeaderDeaf => {
+                self.cut_for_a_while(|net| others(leader).for_each(|other| net.cut_one_way(other, place(leader))));
+            }
+            Fault::IsolateLeader => {
+                self.cut_for_a_while(|net| others(leader).for_each(|other| net.cut(place(leader), other)));
+            }
+            Fault::IsolateNode => {
+                let all = others(node).chain([A, B, VICTIM]);
+                self.cut_for_a_while(|net| all.for_each(|other| net.cut(place(node), other)));
+            }
+            Fault::CutMount => {
+                let mount = [A, B][self.dice.below(2)];
+                self.cut_for_a_while(|net| (0..NODES).for_each(|node| net.cut(mount, node)));
+            }
+            Fault::FreezeMount => {
+                let mount = self.dice.below(2);
+                self.mounts[mount].process().signal(Signal::STOP);
+                self.wait(500, 4_000);
+                self.mounts[mount].process().signal(Signal::CONT);
+            }
+            Fault::KillMountAndLeader => {
+                if let Some(victim) = self.victim.take() {
+                    self.cluster.kill(leader);
+                    victim.kill();
+                    self.wait(500, 3_000);
+                    self.cluster.restart(leader);
+                }
+                self.victim = Some(Mount::start_at(&self.net, VICTIM, &self.cluster.addresses()));
+            }
+        }
+    }
+
+    fn wait(&mut self, from_ms: usize, to_ms: usize) {
+        std::thread::sleep(self.dice.ms(from_ms, to_ms));
+    }
+
+    fn kill(&mut self, nodes: &[u64]) {
+        nodes.iter().for_each(|node| self.cluster.kill(*node));
+        self.wait(300, 5_000);
+        nodes.iter().for_each(|node| self.cluster.restart(*node));
+    }
+
+    fn freeze(&mut self, node: u64) {
+        self.cluster.process(node).signal(Signal::STOP);
+        self.wait(1_000, 7_000);
+        self.cluster.process(node).signal(Signal::CONT);
+    }
+
+    fn cut_for_a_while(&mut self, cut: impl FnOnce(&Net)) {
+        cut(&self.net);
+        self.wait(1_000, 6_000);
+        self.net.heal();
+    }
+
+    /// Everybody is there and has everything.
+    fn settle(&self) {
+        self.cluster.leader();
+        for id in self.cluster.ids() {
+            self.cluster.wait_caught_up_in_log(id, Duration::from_secs(60));
+        }
+        let short = || self.cluster.status(self.cluster.leader()).slices_short.filter(|short| *short == 0);
+        eventually("every slice has its copies", Duration::from_secs(60), short);
+    }
+}
+
+/// Counts in a file under an exclusive lock until told to stop; how far it got by itself.
+fn counts(file: &Path, stop: &AtomicBool) -> u64 {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(file).unwrap();
+    let mut counted = 0;
+    while !stop.load(Ordering::SeqCst) {
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        let mut number = [0; 8];
+        let read = file.read_at(&mut number, 0).unwrap();
+        assert!(read == 0 || read == 8, "{read} bytes of a number");
+        file.write_all_at(&(u64::from_le_bytes(number) + 1).to_le_bytes(), 0).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::Unlock).unwrap();
+        counted += 1;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    counted
+}
+
+/// Runs lines of shell again and again until told to stop; how often they succeeded, which is always.
+fn repeats(folder: &Path, lines: &str, stop: &AtomicBool) -> u64 {
+    let mut done = 0;
+    while !stop.load(Ordering::SeqCst) {
+        let outcome = try_sh(folder, lines);
+        assert!(outcome.is_ok(), "after {done} times: {lines}\n{}{}", outcome.out, outcome.err);
+        done += 1;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    done
+}
+
+const GIT: &str = "set -e; n=$(($(cat n) + 1)); for i in 1 2 3; do echo $n $i > f$i-$n; done; echo $n > n; \
+                   git add -A; git -c gc.auto=0 commit -qm $n";
+const SQLITE: &str = "sqlite3 -cmd '.timeout 60000' t.db 'insert into t values(1)'";
+
+#[test]
+fn what_was_answered_for_outlives_everything_that_goes_wrong() {
+    let Some(net) = Net::start(NODES + 3) else { return };
+    net.enter();
+    let cluster = Cluster::start_on(&net, NODES);
+    let addresses = cluster.addresses();
+    let mounts = [Mount::start_at(&net, A, &addresses), Mount::start_at(&net, B, &addresses)];
+    let victim = Some(Mount::start_at(&net, VICTIM, &addresses));
+    let seed = number_from_env("BATON_CHAOS_SEED", 1);
+    let runs_for = Duration::from_secs(number_from_env("BATON_CHAOS_SECONDS", 60));
+    let loads: [PathBuf; 2] = [mounts[0].folder("load"), mounts[1].path("load")];
+    let counters = [mounts[0].path("counter"), mounts[1].path("counter")];
+    let (git, db) = (mounts[0].folder("git"), mounts[1].folder("db"));
+    let has_git = program("git").is_some();
+    let has_sqlite = program("sqlite3").is_some();
+    if has_git {
+        sh(&git, "git init -q .; git config user.email a@b; git config user.name n; echo 0 > n");
+    }
+    if has_sqlite {
+        sh(&db, "sqlite3 t.db 'create table t(i integer)'");
+    }
+    let mut chaos = Chaos { net, cluster, mounts, victim, dice: Dice(seed) };
+    let stop = AtomicBool::new(false);
+    let (counted, committed, inserted) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let mut struck: BTreeMap<Fault, u64> = BTreeMap::new();
+    let began = Instant::now();
+    let promised = std::thread::scope(|scope| {
+        for counter in &counters {
+            scope.spawn(|| counted.fetch_add(counts(counter, &stop), Ordering::SeqCst));
+        }
+        if has_git {
+            scope.spawn(|| committed.fetch_add(repeats(&git, GIT, &stop), Ordering::SeqCst));
+        }
+        if has_sqlite {
+            scope.spawn(|| inserted.fetch_add(repeats(&db, SQLITE, &stop), Ordering::SeqCst));
+        }
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            under_load(&loads, || {
+                let mut order: Vec<Fault> = Vec::new();
+                while began.elapsed() < runs_for {
+                    if order.is_empty() {
+                        order.extend(ALL);
+                    }
+                    let fault = order.swap_remove(chaos.dice.below(order.len()));
+                    chaos.strike(fault);
+                    *struck.entry(fault).or_default() += 1;
+                    chaos.cluster.leader();
+                    chaos.wait(300, 1_500);
+                }
+            })
+        }));
+        stop.store(true, Ordering::SeqCst);
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    chaos.settle();
+    let files = assert_kept(&promised, &loads[1]);
+    let fresh = Mount::start_at(&chaos.net, VICTIM, &chaos.cluster.addresses());
+    assert_kept(&promised, &fresh.path("load"));
+    let number = std::fs::read(fresh.path("counter")).unwrap();
+    let counted = counted.into_inner();
+    assert_eq!(u64::from_le_bytes(number.try_into().unwrap()), counted, "each count under the lock is there once");
+    let (committed, inserted) = (committed.into_inner(), inserted.into_inner());
+    if has_git {
+        let found = sh(
+            &fresh.path("git"),
+            "git fsck --strict --no-progress && git status --porcelain && git rev-list --count HEAD",
+        );
+        assert_eq!(found.trim(), committed.to_string(), "git");
+    }
+    if has_sqlite {
+        let found = sh(&fresh.path("db"), "sqlite3 t.db 'select count(*) from t; pragma integrity_check'");
+        assert_eq!(found, format!("{inserted}\nok\n"), "sqlite");
+    }
+    chaos.cluster.assert_sound();
+    println!("seed {seed}, {:?} of faults, longest operation {:?}", began.elapsed(), longest_gap(&promised));
+    println!("{files} files kept, {counted} counts, {committed} commits, {inserted} inserts");
+    for (fault, times) in struck {
+        println!("  {fault:?}: {times}");
+    }
+}
