@@ -34,8 +34,10 @@ const PING_PATIENCE: Duration = Duration::from_millis(1_300);
 const OPEN_PATIENCE: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// How often the link looks whether another node leads by now.
-const LEADER_EVERY: Duration = Duration::from_secs(3);
+/// How often the link looks whether its node knows a leader, and whether that is another one by now; and after how many looks
+/// also whether a node has come nearer.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const FAR_EVERY: u64 = 6;
 /// A way there and back that is longer by so much is one to another place.
 const FAR: Duration = Duration::from_millis(10);
 /// Addresses that a mount keeps in mind.
@@ -323,15 +325,47 @@ fn another(known: &[String], next: &mut usize, left: Option<&str>) -> String {
 
 /// Ends when another node than this would serve the mount better, with its address: the leader, where that is not farther
 /// away, because every change ends there; else one that is much nearer, because what is known of it is asked there.
+///
+/// A node that knows of no leader is of no use, and left for one that does.
 async fn find_better(channel: Channel, address: &str, known: &Mutex<Vec<String>>) -> String {
-    loop {
-        tokio::time::sleep(LEADER_EVERY).await;
-        let Some((status, here)) = ask_status(channel.clone()).await else { continue };
+    for look in 1.. {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let Some(status) = status_of(channel.clone()).await else { continue };
         learn(known, &status);
-        if let Some(better) = better_than(&status, here, address).await {
+        let better = if status.leader.is_none() {
+            let others = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            one_with_a_leader(others.into_iter().filter(|other| other != address), status.node).await
+        } else if status.leader != Some(status.node) || look % FAR_EVERY == 0 {
+            better_than(&status, channel.clone(), address).await
+        } else {
+            None
+        };
+        if let Some(better) = better {
             return better;
         }
     }
+    String::new() // looks are not that many
+}
+
+/// The first of these nodes to say that it knows a leader, and another than the one that knows better.
+async fn one_with_a_leader(addresses: impl Iterator<Item = String>, but: u64) -> Option<String> {
+    let mut asked = tokio::task::JoinSet::new();
+    for address in addresses {
+        asked.spawn(async move {
+            let channel = endpoint(&address).ok()?.connect().await.ok()?;
+            let status = status_of(channel).await?;
+            let leads = |node: &&v1::NodeStatus| Some(node.id) == status.leader && node.id != but;
+            let leader = status.nodes.iter().find(leads)?;
+            // It may not be the one that this mount can reach, so it is asked itself.
+            Some(if leader.id == status.node { leader.address.clone() } else { address })
+        });
+    }
+    while let Some(answered) = asked.join_next().await {
+        if let Ok(Some(address)) = answered {
+            return Some(address);
+        }
+    }
+    None
 }
 
 /// Nodes may have come since this mount was told of some, and those that it was told of may go.
@@ -344,15 +378,20 @@ fn learn(known: &Mutex<Vec<String>>, status: &v1::StatusReply) {
     }
 }
 
-async fn better_than(status: &v1::StatusReply, here: Duration, address: &str) -> Option<String> {
+async fn better_than(status: &v1::StatusReply, channel: Channel, address: &str) -> Option<String> {
+    let here = way_to(channel).await?;
     let is_leader = |node: &v1::NodeStatus| Some(node.id) == status.leader;
     let others = status.nodes.iter().filter(|node| node.id != status.node && !node.address.is_empty());
     let at_leader = status.leader == Some(status.node);
     let mut nearest: Option<(Duration, String)> = None;
     for node in others.filter(|node| node.address != address && (is_leader(node) || here > FAR)) {
         let Some(channel) = endpoint(&node.address).ok()?.connect().await.ok() else { continue };
-        let Some((_, there)) = ask_status(channel).await else { continue };
-        if is_leader(node) && there < here + FAR {
+        let Some(there) = way_to(channel.clone()).await else { continue };
+        // It leads if it says so itself.
+        if is_leader(node)
+            && there < here + FAR
+            && status_of(channel).await.is_some_and(|status| status.leader == Some(node.id))
+        {
             return Some(node.address.clone());
         }
         if there + FAR < here && nearest.as_ref().is_none_or(|(best, _)| there < *best) {
@@ -363,20 +402,21 @@ async fn better_than(status: &v1::StatusReply, here: Duration, address: &str) ->
     nearest.filter(|(there, _)| !at_leader || *there * 2 < here).map(|(_, address)| address)
 }
 
-/// What a node says of itself, and how far away it is: the shortest of a few ways there and back.
-async fn ask_status(channel: Channel) -> Option<(v1::StatusReply, Duration)> {
+async fn status_of(channel: Channel) -> Option<v1::StatusReply> {
     let mut admin = AdminClient::new(channel);
-    let mut shortest = None;
+    let asked = tokio::time::timeout(CONNECT_TIMEOUT, admin.status(v1::StatusRequest {}));
+    Some(asked.await.ok()?.ok()?.into_inner())
+}
+
+/// How far away a node is: the shortest of a few ways there and back.
+async fn way_to(channel: Channel) -> Option<Duration> {
+    let mut shortest = Duration::MAX;
     for _ in 0..3 {
         let began = Instant::now();
-        let asked = tokio::time::timeout(CONNECT_TIMEOUT, admin.status(v1::StatusRequest {}));
-        let status = asked.await.ok()?.ok()?.into_inner();
-        let took = began.elapsed();
-        if shortest.as_ref().is_none_or(|(_, best)| took < *best) {
-            shortest = Some((status, took));
-        }
+        status_of(channel.clone()).await?;
+        shortest = shortest.min(began.elapsed());
     }
-    shortest
+    Some(shortest)
 }
 
 fn endpoint(address: &str) -> Result<Endpoint, String> {

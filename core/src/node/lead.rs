@@ -273,6 +273,11 @@ impl NodeMachine {
         self.shared.allow_reads_until(until);
     }
 
+    /// Whether most voters promised lately to elect nobody else.
+    pub(super) fn holds_lease(&self) -> bool {
+        self.lead.lease.until(self.config.id, &self.voters, self.now.mono) > self.now.mono
+    }
+
     pub(super) fn may_read(&self) -> bool {
         self.is_leader() && self.shared.may_read(self.now.mono)
     }

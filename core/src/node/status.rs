@@ -77,7 +77,8 @@ impl NodeMachine {
         Status {
             node: self.config.id,
             cluster: self.cluster,
-            leader: self.leader,
+            // One that most others do not hear leads nobody, though it may not have noticed.
+            leader: self.leader.filter(|_| !self.is_leader() || self.holds_lease()),
             term: self.raw.raft.term,
             applied: self.applied.0,
             committed: self.raw.raft.raft_log.committed,

@@ -14,18 +14,25 @@ pub struct Promised {
     gone: Vec<PathBuf>,
     /// Lines of the shared log, by writer.
     lines: Vec<String>,
-    /// The longest time that one operation took.
-    gap: Duration,
+    /// Operations that took long: when each began, and how long it took.
+    slow: Vec<(Instant, Duration)>,
 }
 
 /// What every operation of a program goes through: it must succeed, however long it takes, and how long is kept.
-struct Timed(Duration);
+#[derive(Default)]
+struct Timed(Vec<(Instant, Duration)>);
+
+/// An operation that takes longer is worth keeping in mind.
+const SLOW: Duration = Duration::from_millis(20);
 
 impl Timed {
     fn run<T>(&mut self, what: &Path, act: impl FnOnce() -> std::io::Result<T>) -> T {
         let started = Instant::now();
         let outcome = act().unwrap_or_else(|error| panic!("{}: {error}", what.display()));
-        self.0 = self.0.max(started.elapsed());
+        let took = started.elapsed();
+        if took > SLOW {
+            self.0.push((started, took));
+        }
         outcome
     }
 }
@@ -39,7 +46,7 @@ pub fn data(writer: &str, number: usize) -> Vec<u8> {
 /// Creates with fsync, renames, removes and appends in `folder` until told to stop; everything it does succeeds.
 fn program(folder: &Path, writer: &str, stop: &AtomicBool) -> Promised {
     let mut promised = Promised::default();
-    let mut timed = Timed(Duration::ZERO);
+    let mut timed = Timed::default();
     let log = folder.join("log");
     for number in 0.. {
         if stop.load(Ordering::SeqCst) {
@@ -66,7 +73,7 @@ fn program(folder: &Path, writer: &str, stop: &AtomicBool) -> Promised {
         timed.run(folder, || log.sync_all());
         promised.lines.push(line);
     }
-    promised.gap = timed.0;
+    promised.slow = timed.0;
     promised
 }
 
@@ -116,5 +123,13 @@ pub fn assert_kept(promised: &[Promised], folder: &Path) -> usize {
 }
 
 pub fn longest_gap(promised: &[Promised]) -> Duration {
-    promised.iter().map(|promised| promised.gap).max().unwrap()
+    longest_between(promised, None, None)
+}
+
+/// The longest operation that was under way at some time between these two.
+pub fn longest_between(promised: &[Promised], from: Option<Instant>, to: Option<Instant>) -> Duration {
+    let slow = promised.iter().flat_map(|promised| &promised.slow);
+    let between =
+        slow.filter(|(began, took)| from.is_none_or(|from| *began + *took > from) && to.is_none_or(|to| *began < to));
+    between.map(|(_, took)| *took).max().unwrap_or(SLOW)
 }
