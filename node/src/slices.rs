@@ -6,9 +6,10 @@
 
 use crate::peers::Peers;
 use crate::storage::{SliceError, SliceStore};
+use baton_core::meta::{Fault, Key, SliceInfo, Value};
 use baton_core::mount::{SliceFault, SlicePart};
-use baton_core::node::{Space, copies_wanted, place};
-use baton_core::types::{NodeId, SliceId};
+use baton_core::node::{Reader, Space, copies_wanted, place};
+use baton_core::types::{NodeId, SessionId, SliceId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock};
@@ -37,6 +38,16 @@ pub struct Slices {
     pub(crate) slow: Mutex<BTreeMap<NodeId, Instant>>,
     pub(crate) survey: Mutex<Option<Survey>>,
 }
+
+/// A copy that was read back.
+pub(crate) struct VerifiedCopy {
+    pub(crate) id: SliceId,
+    pub(crate) checksum: Result<u32, SliceFault>,
+    pub(crate) mended: bool,
+}
+
+/// Slices in one answer, of up to 4 MiB each.
+const VERIFY_STEP: usize = 32;
 
 /// What a walk over all slices found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -213,6 +224,45 @@ impl Slices {
             }
         }
         Err(worst)
+    }
+
+    /// Reads the copies that this node should have back from its disk, from behind this one on; behind which one
+    /// there are more.
+    pub(crate) async fn verify(
+        &self,
+        reader: &Reader,
+        behind: SliceId,
+        mend: bool,
+    ) -> Result<(Vec<VerifiedCopy>, Option<SliceId>), Fault> {
+        let from = SliceId { number: behind.number.saturating_add(1), ..behind };
+        let found =
+            reader.with_state(|state| state.range(&Key::Slice(from), &Key::Session(SessionId(0)), VERIFY_STEP))?;
+        let full = found.len() == VERIFY_STEP;
+        let last = found.last().and_then(|(key, _)| if let Key::Slice(id) = key { Some(*id) } else { None });
+        let mut copies = Vec::new();
+        for (key, value) in found {
+            let (Key::Slice(id), Value::Slice(info)) = (key, value) else { continue };
+            if info.nodes.contains(&self.me) {
+                copies.push(self.verify_copy(id, &info, mend).await);
+            }
+        }
+        Ok((copies, last.filter(|_| full)))
+    }
+
+    async fn verify_copy(&self, id: SliceId, info: &SliceInfo, mend: bool) -> VerifiedCopy {
+        let checksum = self.checksum(id, info.len).await;
+        if checksum.is_ok() || !mend {
+            return VerifiedCopy { id, checksum, mended: false };
+        }
+        self.store.delete(id);
+        let mended = self.copy_here(id, info.len, &info.nodes).await.is_ok();
+        VerifiedCopy { id, checksum: self.checksum(id, info.len).await, mended }
+    }
+
+    async fn checksum(&self, id: SliceId, len: u32) -> Result<u32, SliceFault> {
+        let (store, part) = (self.store.clone(), SlicePart { id, at: 0, len, nodes: Vec::new() });
+        let read = self.bulk.spawn_blocking(move || get_here(&store, &part).map(|data| crc32c::crc32c(&data)));
+        read.await.unwrap_or(Err(SliceFault::Unreachable))
     }
 
     /// Replaces this node's damaged copy, beside whoever is being answered.

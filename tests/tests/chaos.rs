@@ -112,8 +112,14 @@ impl Chaos {
                 self.cluster.kill(node);
                 self.cluster.wipe(node);
                 self.wait(200, 2_000);
+                let slices = |id: u64| self.cluster.state(id).map_or(0, |state| state.slices);
+                let others =
+                    self.cluster.ids().into_iter().filter(|other| *other != node).map(slices).min().unwrap_or(0);
                 self.cluster.restart(node);
-                self.cluster.wait_caught_up(node, Duration::from_secs(90));
+                self.cluster.wait_caught_up_in_log(node, Duration::from_secs(60));
+                // What is written meanwhile comes on top.
+                let slices = || self.cluster.state(node).filter(|state| state.slices >= others);
+                eventually("the slices are back", Duration::from_secs(90), slices);
             }
             Fault::Bridge => {
                 let between = place(node);
@@ -305,6 +311,7 @@ fn what_was_answered_for_outlives_everything_that_goes_wrong() {
         assert_eq!(found, format!("{inserted}\nok\n"), "sqlite");
     }
     chaos.cluster.assert_sound();
+    eventually("a deep check finds nothing", Duration::from_secs(60), || chaos.cluster.deep_check(&[]).ok());
     println!("seed {seed}: {files} files kept, {counted} counts, {committed} commits, {inserted} inserts");
     let mut longest: BTreeMap<Fault, (u64, Duration)> = BTreeMap::new();
     for (at, (fault, from)) in struck.iter().enumerate() {

@@ -1,11 +1,11 @@
 use crate::config::check_address;
 use crate::handle::{NodeHandle, NotBroken, NotChanged};
-use crate::slices::Survey;
+use crate::slices::{Survey, VerifiedCopy};
 use baton_core::meta::locks::FileLock;
-use baton_core::meta::{Fault, Key, Stop, Store, Value, check};
+use baton_core::meta::{Fault, Key, Stop, Store, Value, check, encode_key, encode_value};
 use baton_core::node::{CopyRow, PeerStatus, Status as NodeStatus};
 use baton_core::token::{Mode, Row};
-use baton_core::types::{Ino, Member, MemberChange, NodeId, Object, SessionId};
+use baton_core::types::{Ino, Member, MemberChange, NodeId, Object, SessionId, SliceId};
 use baton_proto::v1::{self, admin_server::Admin};
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -35,13 +35,20 @@ impl Admin for AdminService {
         Ok(Response::new(self.reply(&status)))
     }
 
-    async fn check(&self, _: Request<v1::CheckRequest>) -> Result<Response<v1::CheckReply>, Status> {
+    async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckReply>, Status> {
+        let wants_hash = request.into_inner().hash;
+        let before = self.node.status().await;
         let node = self.node.clone();
         let checked = tokio::task::spawn_blocking(move || {
-            let report = node.reader().with_state(|state| check::check(state));
-            (report, node.slices().store.stats())
+            node.reader().with_state(|state| {
+                let hash = if wants_hash { hash(state) } else { Ok(0) };
+                (check::check(state), hash, node.slices().store.stats())
+            })
         });
-        let (report, slices) = checked.await.map_err(|e| Status::internal(e.to_string()))?;
+        let (report, hash, slices) = checked.await.map_err(|e| Status::internal(e.to_string()))?;
+        let hash = hash.map_err(|_| Status::data_loss("the state cannot be read"))?;
+        let (before, after) =
+            (before.map(|status| status.applied), self.node.status().await.map(|status| status.applied));
         let report = match report {
             Ok(report) => report,
             Err(Stop::Errno(errno)) => return Err(Status::internal(errno.to_string())),
@@ -53,6 +60,29 @@ impl Admin for AdminService {
             extents: report.extents,
             slices: report.slices,
             slice_bytes: slices.bytes,
+            applied: before.filter(|before| after == Some(*before)),
+            hash,
+        }))
+    }
+
+    async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyReply>, Status> {
+        let v1::VerifyRequest { session, number, mend } = request.into_inner();
+        let behind = SliceId { session: SessionId(session), number };
+        let verified = self.node.slices().verify(self.node.reader(), behind, mend).await;
+        let (copies, more) = verified.map_err(|_| Status::data_loss("the state cannot be read"))?;
+        let row = |copy: VerifiedCopy| v1::VerifiedCopy {
+            session: copy.id.session.0,
+            number: copy.id.number,
+            checksum: copy.checksum.ok(),
+            problem: copy.checksum.err().map_or(String::new(), |fault| format!("{fault:?}").to_lowercase()),
+            mended: copy.mended,
+        };
+        let behind = more.unwrap_or(behind);
+        Ok(Response::new(v1::VerifyReply {
+            copies: copies.into_iter().map(row).collect(),
+            more: more.is_some(),
+            behind_session: behind.session.0,
+            behind_number: behind.number,
         }))
     }
 
@@ -131,6 +161,26 @@ impl Admin for AdminService {
         let tokens = tokens.into_iter().filter(|row| of.is_none_or(|ino| ino == row.object)).map(token_row).collect();
         let node = self.node.id().0;
         Ok(Response::new(v1::CopiesReply { node, tokens, rows: rows.into_iter().map(copy_row).collect(), more }))
+    }
+}
+
+/// A checksum over all that a state holds.
+fn hash(state: &dyn Store) -> Result<u32, Fault> {
+    const STEP: usize = 4_096;
+    let (mut hash, mut from) = (0, Key::Volume);
+    loop {
+        let step = state.range(&from, &Key::LAST, STEP)?;
+        // The last of a full step comes again, as the first of the next.
+        let full = step.len() == STEP;
+        let taken = if full { STEP - 1 } else { step.len() };
+        for (key, value) in &step[..taken] {
+            hash = crc32c::crc32c_append(hash, &encode_key(key));
+            hash = crc32c::crc32c_append(hash, &encode_value(value).unwrap_or_default());
+        }
+        match step.into_iter().next_back() {
+            Some((last, _)) if full => from = last,
+            _ => return Ok(hash),
+        }
     }
 }
 

@@ -210,6 +210,31 @@ impl Cluster {
         self.node_mut(id).process = Some(process);
     }
 
+    /// The same of a node that may have a reason not to start: whether it runs.
+    pub fn try_restart(&mut self, id: u64) -> bool {
+        let mut process = self.begin(id);
+        let started = eventually("a node starts or gives up", Duration::from_secs(20), || {
+            let runs = process.is_running();
+            let listens = process.said().lines().any(|line| line.starts_with("node "));
+            (listens || !runs).then_some(runs)
+        });
+        if started {
+            self.node_mut(id).process = Some(process);
+        } else {
+            assert!(process.said().contains("baton: "), "it does not say why:\n{}", process.said());
+        }
+        started
+    }
+
+    /// Whether its process is there; one that ended by itself is forgotten.
+    pub fn is_running(&mut self, id: u64) -> bool {
+        let process = &mut self.node_mut(id).process;
+        if process.as_mut().is_some_and(|process| !process.is_running()) {
+            *process = None;
+        }
+        process.is_some()
+    }
+
     /// Starts one node's process; it is the caller's to wait for.
     pub fn begin(&self, id: u64) -> Process {
         let node = self.node(id);
@@ -290,6 +315,13 @@ impl Cluster {
         let applied = others.iter().filter_map(|other| Some(self.state(*other)?.applied)).max().unwrap_or(0);
         let full = |now: &NodeState| now.votes && now.applied >= applied;
         eventually(&format!("node {id} has applied {applied}"), within, || self.state(id).filter(full));
+    }
+
+    /// `baton fsck --deep`: what it says, as an error where it found something.
+    pub fn deep_check(&self, more: &[&str]) -> Result<String, String> {
+        let output = baton().args(["fsck", "--deep", &self.addresses()]).args(more).output().expect("baton starts");
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+        if output.status.success() { Ok(said) } else { Err(said) }
     }
 
     /// `baton fsck` of every node that runs: no problems anywhere.
