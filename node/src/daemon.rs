@@ -284,7 +284,9 @@ fn assemble(
     let state = StateSlot::new(state);
     let store = Arc::new(slices);
     let (peers, net): (Arc<dyn Peers>, _) = match links {
-        Links::Grpc => (Arc::new(GrpcPeers::start(identity.clone(), &members, &events, bulk.clone())), None),
+        Links::Grpc => {
+            (Arc::new(GrpcPeers::start(identity.clone(), &members, config.peers.clone(), &events, bulk.clone())), None)
+        }
         Links::Local(net) => {
             let node = LocalNode { events: events.clone(), state: state.clone(), store: store.clone() };
             net.add(config.id, node);
@@ -365,7 +367,11 @@ async fn serve(
         slices: SlicesService::new(handle.slices.clone()),
         admin: AdminService {
             node: handle.clone(),
-            about: About { regions: config.topology.regions.clone(), started: Instant::now() },
+            about: About {
+                addresses: config.peers.clone(),
+                regions: config.topology.regions.clone(),
+                started: Instant::now(),
+            },
         },
     };
     let (stop_serving, stopped) = oneshot::channel();

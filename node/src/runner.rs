@@ -80,6 +80,7 @@ impl Runner {
                 }
             }
             if let Some(end) = self.sort(&mut batch, &mut inputs) {
+                self.hand_lead_over().await;
                 break end;
             }
             if let Err(stopped) = self.step(inputs) {
@@ -88,6 +89,14 @@ impl Runner {
         };
         self.disk.stop();
         outcome
+    }
+
+    /// The others elect somebody at once when they hear that this node ends, and else only when they miss it.
+    async fn hand_lead_over(&mut self) {
+        const ON_ITS_WAY: Duration = Duration::from_millis(30);
+        if self.machine.leads() && self.step(vec![Input::StepDown]).is_ok() {
+            tokio::time::sleep(ON_ITS_WAY).await;
+        }
     }
 
     /// Splits what came into the machine's inputs and the rest; answers how it ends, if it does.

@@ -164,6 +164,7 @@ impl From<ToPeer> for v1::ToPeer {
             ToPeer::Tokens { view, parcel: Parcel { number, heard, messages } } => {
                 Is::Tokens(to_peer::Parcel { view: view.into_wire(), number, heard, messages: messages.into_wire() })
             }
+            ToPeer::LeadOver { term, lasts } => Is::LeadOver(to_peer::Over { term, lasts }),
             ToPeer::Parted { view, neighbour } => {
                 Is::Parted(to_peer::Parted { view: view.into_wire(), neighbour: neighbour.into_wire() })
             }
@@ -232,6 +233,7 @@ impl TryFrom<v1::ToPeer> for ToPeer {
                 let parcel = Parcel { number, heard, messages: need(messages, "tokens.messages")? };
                 ToPeer::Tokens { view: need(view, "tokens.view")?, parcel }
             }
+            Is::LeadOver(to_peer::Over { term, lasts }) => ToPeer::LeadOver { term, lasts },
             Is::Parted(parted) => ToPeer::Parted {
                 view: need(parted.view, "parted.view")?,
                 neighbour: need(parted.neighbour, "parted.neighbour")?,

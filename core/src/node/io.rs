@@ -58,6 +58,8 @@ pub enum Input {
         request: u64,
         change: MemberChange,
     },
+    /// This node is about to end: if it leads, another one shall.
+    StepDown,
     /// What these nodes keep nobody needs any more, as far as this node's state says.
     Drained(BTreeSet<NodeId>),
 }

@@ -126,6 +126,7 @@ impl NodeMachine {
 
     pub(super) fn stop_leading(&mut self) {
         if self.lead.term != 0 {
+            self.tell_lead_over(self.lead.term);
             self.lead = Lead::default();
             self.leave_tree();
             self.shared.write().just_unlinked.clear();
@@ -133,6 +134,24 @@ impl NodeMachine {
             self.promised_until = self.promised_until.max(self.copies_until);
             self.publish_lease();
             self.all_again();
+        }
+    }
+
+    /// Who leads no longer says so, if nobody else does yet: then the others need not wait until their promises are over.
+    fn tell_lead_over(&mut self, term: u64) {
+        if self.raw.raft.leader_id == 0 {
+            let lasts = self.copies_until.saturating_sub(self.now.mono);
+            for to in self.others() {
+                self.send(to, ToPeer::LeadOver { term, lasts });
+            }
+        }
+    }
+
+    pub(super) fn step_down(&mut self) {
+        if self.is_leader() {
+            let term = self.raw.raft.term;
+            self.raw.raft.become_follower(term, 0);
+            self.drive_raft();
         }
     }
 

@@ -15,6 +15,9 @@ pub(super) const PROMISE_US: u64 = 1_500_000;
 /// How long the leader relies on a promise, from when it sent the beat.
 pub(super) const LEASE_US: u64 = 1_100_000;
 
+/// A clock may be wrong by one part in so many, in either direction, and a bit more.
+pub(super) const CLOCK_MARGIN: u64 = 4;
+
 /// When the newest beat was sent that a node promised on, and which life of its it was.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Promised {

@@ -87,7 +87,7 @@ fn conf_changes(before: &Members, after: &Members) -> Vec<ConfChange> {
 impl ToPeer {
     /// Whether a node may say this to one that does not know it: Raft itself, and what belongs to it.
     pub(super) fn is_for_anybody(&self) -> bool {
-        matches!(self, ToPeer::Raft(_) | ToPeer::Hello { .. } | ToPeer::Beat { .. })
+        matches!(self, ToPeer::Raft(_) | ToPeer::Hello { .. } | ToPeer::Beat { .. } | ToPeer::LeadOver { .. })
     }
 }
 
@@ -203,8 +203,7 @@ impl NodeMachine {
         }
         if self.is_leader() && !self.voters.contains(&self.config.id) {
             self.raw.raft.bcast_append();
-            let term = self.raw.raft.term;
-            self.raw.raft.become_follower(term, 0);
+            self.step_down();
         }
     }
 }

@@ -49,6 +49,12 @@ pub enum ToPeer {
         /// Which of my lives this is.
         life: u64,
     },
+    /// From one who led in this term and does no longer: nobody uses what I gave out when so many microseconds are over, and
+    /// from then on no promise to me counts.
+    LeadOver {
+        term: u64,
+        lasts: u64,
+    },
     /// To the leader: commands of the mounts that are connected here.
     Commands(Vec<Command>),
     /// To the leader: commands of the mounts that are connected here, let in under the tokens that this node holds in this

@@ -169,6 +169,8 @@ pub struct NodeMachine {
     last_tick: u64,
     /// Until when this node elects nobody: it promised so to a leader.
     promised_until: u64,
+    /// Before that it does not stand for election itself: it is others' turn.
+    stands_from: u64,
     /// When the last copy that this node gave out, in whatever term, must no longer be used.
     copies_until: u64,
     persisting: Persisting,
@@ -243,6 +245,7 @@ impl NodeMachine {
             last_tick: now.mono,
             promised_until: if recovered.member { now.mono + lease::PROMISE_US } else { 0 },
             // What it gave out before it was started is over then, if it ever led.
+            stands_from: 0,
             copies_until: if is_new { 0 } else { now.mono + lease::LEASE_US },
             persisting: Persisting::default(),
             applied: recovered.stored,
@@ -346,6 +349,7 @@ impl NodeMachine {
             Input::Propose(op) => self.propose_own(op),
             Input::BreakLocks(order) => self.break_locks(order),
             Input::ChangeMembers { request, change } => self.change_members(request, change),
+            Input::StepDown => self.step_down(),
             Input::Drained(nodes) if self.is_leader() => self.lead.changing.drained(nodes),
             Input::Drained(_) => {}
         }
@@ -366,6 +370,7 @@ impl NodeMachine {
             // What it promises on was sent before.
             ToPeer::Promise { sent, .. } if sent > self.now.mono => {}
             ToPeer::Promise { term, sent, life } => self.lead.lease.promise(term, from, Promised { sent, life }),
+            ToPeer::LeadOver { term, lasts } => self.lead_over(from, term, lasts),
             ToPeer::Commands(commands) => self.commands_from_peer(from, None, commands),
             ToPeer::Held { view, commands } => self.commands_from_peer(from, Some(view), commands),
             ToPeer::View { id, seats } => self.view_came(from, id, seats),

@@ -152,6 +152,9 @@ impl NodeMachine {
             // It may be about who votes. A node that was just started has not taken it yet.
             return self.take_committed();
         }
+        if about_to_stand && self.now.mono < self.stands_from {
+            return;
+        }
         if about_to_stand && (installing || !self.join.votes() || self.now.mono < self.promised_until) {
             return;
         }
@@ -203,6 +206,21 @@ impl NodeMachine {
         self.raw.raft.election_elapsed = 0;
         self.send(from, ToPeer::Promise { term, sent, life: self.config.seed });
         self.heard_commit(commit);
+    }
+
+    /// Nobody leads any more, and no promise to who did counts when what it gave out is over. Its own clock and this one's may
+    /// run at different speeds.
+    pub(super) fn lead_over(&mut self, from: NodeId, term: u64, lasts: u64) {
+        if self.raw.raft.term != term || self.raw.raft.leader_id != from.0 || self.is_leader() {
+            return;
+        }
+        let lasts = lasts.saturating_add(lasts / lease::CLOCK_MARGIN);
+        self.promised_until = self.promised_until.min(self.now.mono.saturating_add(lasts));
+        // As if it had been silent long enough; but one stands after the other, or they would share the votes.
+        let rank = self.voters.iter().filter(|voter| **voter < self.config.id).count() as u64 + term;
+        let turn = rank % (self.voters.len() as u64).max(1);
+        self.stands_from = self.promised_until.max(self.now.mono) + turn * APART_US;
+        self.raw.raft.election_elapsed = self.raw.raft.randomized_election_timeout().max(ELECTION_TICKS);
     }
 
     fn notice_leader(&mut self) {
@@ -261,6 +279,8 @@ impl NodeMachine {
     }
 }
 
+/// Between two who stand because nobody leads any more.
+const APART_US: u64 = 200_000;
 /// Bytes of entries in one message.
 const APPEND_BYTES_MAX: usize = 2 << 20;
 

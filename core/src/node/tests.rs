@@ -447,3 +447,38 @@ fn a_session_that_nobody_hears_of_ends() {
     cluster.pass(1_000_000);
     assert!(cluster.mounts.iter().any(|(_, _, m)| *m == ToMount::Gone), "{:?}", cluster.mounts);
 }
+
+#[test]
+fn a_leader_that_ends_is_followed_at_once() {
+    let mut cluster = Cluster::formed();
+    let old = cluster.leader();
+    let before = cluster.machine(old).status().term;
+    cluster.peers.get_mut(&old).unwrap().inbox.push(Input::StepDown);
+    cluster.settle();
+    assert!(!cluster.reads(old), "it answers nothing any more");
+    cluster.cut.insert(old);
+    cluster.pass(700_000);
+    let new = cluster.leader();
+    assert!(cluster.machine(new).status().term > before);
+}
+
+/// What the old one gave out is used until it is over; nobody leads before.
+#[test]
+fn copies_of_a_leader_that_ends_are_waited_for() {
+    let mut cluster = Cluster::formed();
+    let old = cluster.leader();
+    cluster.attach_at(old, Conn(31));
+    assert_eq!(cluster.asks_about(old, Conn(31), Ino::ROOT), 1, "a copy");
+    cluster.says_at(old, Conn(31), ToNode::Renew { sent: 1 });
+    let until = cluster.machine(old).copies_until;
+    assert!(until > cluster.now);
+    cluster.peers.get_mut(&old).unwrap().inbox.push(Input::StepDown);
+    cluster.settle();
+    cluster.cut.insert(old);
+    while cluster.now < until {
+        cluster.pass(TICK_US);
+        assert!(cluster.peers.iter().all(|(id, p)| *id == old || !p.machine.is_leader() || cluster.now >= until));
+    }
+    cluster.pass(1_000_000);
+    cluster.leader();
+}

@@ -80,6 +80,8 @@ struct Way {
 
 pub(crate) struct GrpcPeers {
     ways: RwLock<BTreeMap<NodeId, Way>>,
+    /// Where this node finds others, as its operator said: from here a node may have another address than from there.
+    told: BTreeMap<NodeId, String>,
     identity: Identity,
     events: Events,
     bulk: tokio::runtime::Handle,
@@ -100,10 +102,11 @@ impl GrpcPeers {
     pub(crate) fn start(
         identity: Identity,
         members: &Members,
+        told: BTreeMap<NodeId, String>,
         events: &Events,
         bulk: tokio::runtime::Handle,
     ) -> GrpcPeers {
-        let peers = GrpcPeers { ways: RwLock::default(), identity, events: events.clone(), bulk };
+        let peers = GrpcPeers { ways: RwLock::default(), told, identity, events: events.clone(), bulk };
         peers.members(members);
         peers
     }
@@ -215,6 +218,7 @@ impl Peers for GrpcPeers {
     }
 
     fn heard_of(&self, node: NodeId, address: &str) {
+        let address = self.told.get(&node).map_or(address, String::as_str);
         let mut ways = self.ways.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         if node == self.identity.me || address.is_empty() || ways.get(&node).is_some_and(|way| way.address == address) {
             return;

@@ -18,6 +18,8 @@ const SPACE_WORTH_TELLING: u64 = 2 * baton_core::limits::DISK_RESERVE;
 
 /// What does not change while a node runs.
 pub(crate) struct About {
+    /// Where this node finds the others, as its operator said; mounts near it find them there too.
+    pub(crate) addresses: BTreeMap<NodeId, String>,
     pub(crate) regions: BTreeMap<NodeId, String>,
     pub(crate) started: Instant,
 }
@@ -306,7 +308,7 @@ impl AdminService {
         let parent = status.tokens.parents.get(&peer.node).map(|node| node.0);
         v1::NodeStatus {
             id: peer.node.0,
-            address: peer.address.clone(),
+            address: self.about.addresses.get(&peer.node).unwrap_or(&peer.address).clone(),
             role: role.into(),
             region: self.about.regions.get(&peer.node).cloned().unwrap_or_default(),
             parent,

@@ -290,6 +290,7 @@ fn weigh(message: &ToPeer) -> u64 {
         }
         ToPeer::View { id, seats } => (17, id.number ^ id.term << 8 ^ (seats.len() as u64) << 40),
         ToPeer::Tokens { view, parcel } => (18, view.number ^ parcel.number << 8 ^ parcel.heard << 32),
+        ToPeer::LeadOver { term, lasts } => (22, term ^ lasts << 8),
         ToPeer::Parted { view, neighbour } => (21, view.number ^ neighbour.0 << 8),
         ToPeer::RenewNode { sent, .. } => (19, *sent),
         ToPeer::NodeLease { sent, lasts, .. } => (20, sent ^ lasts << 32),

@@ -273,6 +273,7 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
         3 => (view(), any::<[u64; 2]>(), vec(token(), 0..5)).prop_map(|(view, [number, heard], messages)| {
             ToPeer::Tokens { view, parcel: Parcel { number, heard, messages } }
         }),
+        1 => (any::<u64>(), any::<u64>()).prop_map(|(term, lasts)| ToPeer::LeadOver { term, lasts }),
         1 => (view(), node()).prop_map(|(view, neighbour)| ToPeer::Parted { view, neighbour }),
         1 => (view(), any::<u64>()).prop_map(|(view, sent)| ToPeer::RenewNode { view, sent }),
         1 => (view(), any::<[u64; 2]>()).prop_map(|(view, [sent, lasts])| ToPeer::NodeLease { view, sent, lasts }),
