@@ -35,9 +35,9 @@ const OPEN_PATIENCE: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How often the link looks whether its node knows a leader, and whether that is another one by now; and after how many looks
-/// also whether a node has come nearer.
+/// also whether another node would be better, though nothing has changed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-const FAR_EVERY: u64 = 6;
+const SELDOM: u64 = 6;
 /// A way there and back that is longer by so much is one to another place.
 const FAR: Duration = Duration::from_millis(10);
 /// Addresses that a mount keeps in mind.
@@ -328,6 +328,7 @@ fn another(known: &[String], next: &mut usize, left: Option<&str>) -> String {
 ///
 /// A node that knows of no leader is of no use, and left for one that does.
 async fn find_better(channel: Channel, address: &str, known: &Mutex<Vec<String>>) -> String {
+    let mut led: Option<Option<u64>> = None;
     for look in 1.. {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(status) = status_of(channel.clone()).await else { continue };
@@ -335,11 +336,12 @@ async fn find_better(channel: Channel, address: &str, known: &Mutex<Vec<String>>
         let better = if status.leader.is_none() {
             let others = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
             one_with_a_leader(others.into_iter().filter(|other| other != address), status.node).await
-        } else if status.leader != Some(status.node) || look % FAR_EVERY == 0 {
+        } else if look % SELDOM == 0 || led.is_some_and(|led| led != status.leader) {
             better_than(&status, channel.clone(), address).await
         } else {
             None
         };
+        led = Some(status.leader);
         if let Some(better) = better {
             return better;
         }

@@ -209,7 +209,7 @@ impl Slices {
         Err(worst)
     }
 
-    /// Fetches a whole slice from somebody who has it, and keeps it.
+    /// Fetches a whole slice from somebody who has it, and keeps it in the place of what is here.
     pub(crate) async fn copy_here(&self, id: SliceId, len: u32, nodes: &[NodeId]) -> Result<(), SliceFault> {
         let mut worst = SliceFault::Missing;
         for from in nodes.iter().filter(|node| **node != self.me) {
@@ -217,7 +217,10 @@ impl Slices {
             match self.peers.get_slice(*from, part).await {
                 Ok(data) => {
                     let store = self.store.clone();
-                    let put = self.bulk.spawn_blocking(move || put_here(&store, id, &data));
+                    let put = self.bulk.spawn_blocking(move || {
+                        store.delete(id);
+                        put_here(&store, id, &data)
+                    });
                     return put.await.unwrap_or(Err(SliceFault::Unreachable));
                 }
                 Err(fault) => worst = graver(worst, fault),
@@ -254,7 +257,6 @@ impl Slices {
         if checksum.is_ok() || !mend {
             return VerifiedCopy { id, checksum, mended: false };
         }
-        self.store.delete(id);
         let mended = self.copy_here(id, info.len, &info.nodes).await.is_ok();
         VerifiedCopy { id, checksum: self.checksum(id, info.len).await, mended }
     }

@@ -59,6 +59,10 @@ impl Identity {
         *self.members.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = members.clone();
     }
 
+    pub(crate) fn knows(&self, node: NodeId) -> bool {
+        self.members.read().unwrap_or_else(|poisoned| poisoned.into_inner()).nodes.contains_key(&node)
+    }
+
     pub(crate) fn was_removed(&self, node: NodeId) -> bool {
         self.members.read().unwrap_or_else(|poisoned| poisoned.into_inner()).was_removed(node)
     }
@@ -165,7 +169,7 @@ impl Dialler {
         let hello = PeerFrame::Hello(self.identity.hello());
         frames.send(hello.into()).await.map_err(|e| e.to_string())?;
         let mut incoming =
-            client.messages(ReceiverStream::new(outgoing)).await.map_err(|e| e.to_string())?.into_inner();
+            client.messages(ReceiverStream::new(outgoing)).await.map_err(|e| self.not_let_in(&e))?.into_inner();
         let first = incoming.message().await.map_err(|e| e.to_string())?.ok_or("it said nothing")?;
         match PeerFrame::try_from(first).map_err(|e| e.to_string())? {
             PeerFrame::Hello(theirs) => {
@@ -190,6 +194,13 @@ impl Dialler {
                 }
             }
         }
+    }
+
+    fn not_let_in(&self, why: &tonic::Status) -> String {
+        if why.code() == tonic::Code::PermissionDenied {
+            tracing::error!(peer = %self.peer, "refused by the peer: {}", why.message());
+        }
+        why.to_string()
     }
 
     fn refused(&self, reason: Refusal, detail: String) -> String {

@@ -36,6 +36,11 @@ impl Peers for PeersService {
         let mine = self.identity.hello();
         let judged = match mine.judge(&theirs, None) {
             Ok(()) if self.identity.was_removed(theirs.node) => PeerFrame::Refused(removed(theirs.node)),
+            // One that was in the cluster already may be news to this node; one that was not yet must have been taken in.
+            Ok(()) if theirs.cluster.is_none() && !self.identity.knows(theirs.node) => {
+                let why = "is not one of this cluster's nodes; `baton node --join` makes it one";
+                return Err(Status::permission_denied(format!("node {} {why}", theirs.node)));
+            }
             Ok(()) => {
                 self.peers.heard_of(theirs.node, &theirs.address);
                 PeerFrame::Hello(mine)
