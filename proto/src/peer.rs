@@ -143,8 +143,8 @@ impl From<ToPeer> for v1::ToPeer {
         use to_peer::Is;
         let is = match message {
             ToPeer::Raft(raft) => Is::Raft((*raft).into()),
-            ToPeer::Hello { fresh, member, reply, last, life } => {
-                Is::Joining(to_peer::Joining { fresh, member, reply, last, life })
+            ToPeer::Hello { fresh, member, reply, last, life, term, asked } => {
+                Is::Joining(to_peer::Joining { fresh, member, reply, last, life, term, asked })
             }
             ToPeer::Beat { term, sent, commit } => Is::Beat(to_peer::Clock { term, sent, commit, life: 0 }),
             ToPeer::Promise { term, sent, life } => Is::Promise(to_peer::Clock { term, sent, commit: 0, life }),
@@ -205,8 +205,8 @@ impl TryFrom<v1::ToPeer> for ToPeer {
         use to_peer::Is;
         Ok(match message.is.ok_or(Why::Missing.at(""))? {
             Is::Raft(raft) => ToPeer::Raft(Box::new(need(Some(raft), "raft")?)),
-            Is::Joining(to_peer::Joining { fresh, member, reply, last, life }) => {
-                ToPeer::Hello { fresh, member, reply, last, life }
+            Is::Joining(to_peer::Joining { fresh, member, reply, last, life, term, asked }) => {
+                ToPeer::Hello { fresh, member, reply, last, life, term, asked }
             }
             Is::Propose(propose) => ToPeer::Propose(match propose.is.ok_or(Why::Missing.at("propose"))? {
                 Housekeeping::PlaceSlice(place) => Op::PlaceSlice(need(Some(place), "propose")?),

@@ -9,6 +9,12 @@
 //!   acknowledged before it lost its disk, so it forgets that when it hears that the node is empty; and what is committed
 //!   counts only as told by an append that fitted: it was sent after the leader forgot, since before it sent none that did.
 //!
+//! It has also forgotten *for whom*: a candidate may have its vote under way and lead with it, while an older leader takes
+//! what this node acknowledges for a majority (seed 1086197). So one that is listed as a voter and does not vote takes
+//! nothing from any leader before every other voter has told it, in this life, the newest term it knows of. Whoever got its
+//! vote is one of them. Where one of them is gone for good, that one is removed first, or this one, to join under a new
+//! number: that never voted.
+//!
 //! A member whose log is empty still says *fresh*: nothing can have been committed with its help, and those who have not
 //! heard from everybody yet must be able to go on.
 
@@ -28,6 +34,8 @@ pub(super) struct Hello {
     pub(super) reply: bool,
     pub(super) last: u64,
     pub(super) life: u64,
+    pub(super) term: u64,
+    pub(super) asked: u64,
 }
 
 #[derive(Debug)]
@@ -38,6 +46,8 @@ pub(super) struct Join {
     peers: BTreeMap<NodeId, (bool, bool)>,
     /// What was committed when an append of the leader's fitted this node's log.
     target: Option<u64>,
+    /// The newest term that each voter told this life of this node.
+    terms: BTreeMap<NodeId, u64>,
     /// The leader knows of this start.
     greeted: bool,
     /// When one that does not vote and hears of no leader asks again.
@@ -56,6 +66,7 @@ impl Join {
             recording: false,
             peers: BTreeMap::new(),
             target: None,
+            terms: BTreeMap::new(),
             greeted: false,
             ask_at: 0,
             lives: BTreeMap::new(),
@@ -91,7 +102,7 @@ impl NodeMachine {
         }
         self.join.ask_at = self.now.mono + ASK_EVERY_US;
         for to in self.others() {
-            self.say_hello(to, false);
+            self.say_hello(to, None);
         }
         self.settle_join();
     }
@@ -100,16 +111,38 @@ impl NodeMachine {
         self.raw.store().is_empty() && self.applied.0 == 0
     }
 
-    fn say_hello(&mut self, to: NodeId, reply: bool) {
-        let (fresh, member) = (self.is_fresh(), self.join.member);
-        let last = self.raw.raft.raft_log.last_index();
-        self.send(to, ToPeer::Hello { fresh, member, reply, last, life: self.config.seed });
+    fn say_hello(&mut self, to: NodeId, asked: Option<u64>) {
+        let (fresh, member, reply) = (self.is_fresh(), self.join.member, asked.is_some());
+        let (last, term) = (self.raw.raft.raft_log.last_index(), self.raw.raft.term);
+        let (life, asked) = (self.config.seed, asked.unwrap_or(0));
+        self.send(to, ToPeer::Hello { fresh, member, reply, last, life, term, asked });
+    }
+
+    /// Whether this node can have promised nothing that it does not know of. See the module.
+    pub(super) fn knows_its_terms(&self) -> bool {
+        let told = |voter: &NodeId| *voter == self.config.id || self.join.terms.contains_key(voter);
+        self.join.member || !self.voters.contains(&self.config.id) || self.voters.iter().all(told)
+    }
+
+    /// A voter answered: with all their answers this one is at a term at least as new as any it may have voted in.
+    fn term_told(&mut self, from: NodeId, term: u64) {
+        self.join.terms.insert(from, term);
+        if !self.join.member && self.knows_its_terms() {
+            let newest = self.join.terms.values().copied().max().unwrap_or(0);
+            if newest > self.raw.raft.term {
+                self.raw.raft.become_follower(newest, 0);
+                self.drive_raft();
+            }
+        }
     }
 
     pub(super) fn hello(&mut self, from: NodeId, said: &Hello) {
         if !said.reply {
-            self.say_hello(from, true);
-        } else if self.leader == Some(from) {
+            self.say_hello(from, Some(said.life));
+        } else if said.asked == self.config.seed {
+            self.term_told(from, said.term);
+        }
+        if said.reply && self.leader == Some(from) {
             self.join.greeted = true;
         }
         self.join.peers.insert(from, (said.fresh, said.member));

@@ -35,6 +35,10 @@ pub enum ToPeer {
         reply: bool,
         last: u64,
         life: u64,
+        /// The newest term that I know of.
+        term: u64,
+        /// Of a reply: the life of the one it answers.
+        asked: u64,
     },
     /// To the followers, with every heartbeat: the leader's clock when it was sent, and how far it has committed.
     Beat {

@@ -363,8 +363,8 @@ impl NodeMachine {
         }
         match message {
             ToPeer::Raft(message) => self.step_raft(from, message),
-            ToPeer::Hello { fresh, member, reply, last, life } => {
-                self.hello(from, &Hello { fresh, member, reply, last, life });
+            ToPeer::Hello { fresh, member, reply, last, life, term, asked } => {
+                self.hello(from, &Hello { fresh, member, reply, last, life, term, asked });
             }
             ToPeer::Beat { term, sent, commit } => self.beat(from, term, sent, commit),
             // What it promises on was sent before.

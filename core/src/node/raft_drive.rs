@@ -163,7 +163,7 @@ impl NodeMachine {
 
     /// A message of Raft's from a peer: only what a peer may say, and no vote against a promise.
     pub(super) fn step_raft(&mut self, from: NodeId, message: Box<Message>) {
-        if message.from != from.0 || message.to != self.config.id.0 {
+        if message.from != from.0 || message.to != self.config.id.0 || !self.knows_its_terms() {
             return;
         }
         match message.get_msg_type() {

@@ -185,3 +185,31 @@ fn who_was_told_of_other_nodes_than_the_others_stops_when_the_cluster_forms() {
     cluster.peers.get_mut(&NodeId(2)).unwrap().inbox.push(Input::MemberRecorded);
     cluster.pass(5_000_000);
 }
+
+/// Who may have its vote from before must have been heard: here the one that cannot be.
+#[test]
+fn a_voter_that_lost_its_disk_takes_nothing_before_all_others_told_their_term() {
+    let mut cluster = Cluster::formed();
+    let (leader, lost) = (cluster.leader(), cluster.follower());
+    let third = cluster.peers.keys().copied().find(|id| *id != leader && *id != lost).unwrap();
+    cluster.cut.insert(third);
+    cluster.start(lost, 3);
+    cluster.pass(3_000_000);
+    let status = cluster.machine(lost).status();
+    assert!(status.applied == 0 && !status.member, "{status:?}");
+    cluster.cut.clear();
+    cluster.pass(6_000_000);
+    let leader = cluster.leader();
+    assert!(cluster.machine(lost).status().member);
+    assert_eq!(cluster.machine(lost).status().applied, cluster.machine(leader).status().applied);
+}
+
+#[test]
+fn one_that_joins_never_voted_and_waits_for_nobody_who_is_gone() {
+    let mut cluster = Cluster::formed();
+    let gone = cluster.follower();
+    cluster.cut.insert(gone);
+    cluster.pass(2_000_000);
+    let new = cluster.joins("host:4");
+    assert!(cluster.machine(new).status().member);
+}

@@ -264,7 +264,9 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
     prop_oneof![
         6 => raft_message().prop_map(|message| ToPeer::Raft(Box::new(message))),
         1 => any::<[u64; 3]>().prop_map(|[term, sent, commit]| ToPeer::Beat { term, sent, commit }),
-        1 => any::<([bool; 3], [u64; 2])>().prop_map(|([fresh, member, reply], [last, life])| ToPeer::Hello { fresh, member, reply, last, life }),
+        1 => any::<([bool; 3], [u64; 4])>().prop_map(|([fresh, member, reply], [last, life, term, asked])| {
+            ToPeer::Hello { fresh, member, reply, last, life, term, asked }
+        }),
         1 => any::<[u64; 3]>().prop_map(|[term, sent, life]| ToPeer::Promise { term, sent, life }),
         3 => vec(command(), 0..5).prop_map(ToPeer::Commands),
         2 => (view(), vec(command(), 0..5)).prop_map(|(view, commands)| ToPeer::Held { view, commands }),
