@@ -173,12 +173,12 @@ pub fn start_on(
 /// then is one that lost its disk, and does not vote until it has caught up.
 fn open(config: &NodeConfig) -> Result<Opened, NodeError> {
     let mut folder = DataFolder::open(&config.data, config.id)?;
-    if folder.wants_rebuild() && config.peers.len() > 1 {
+    if folder.wants_rebuild() && has_others(&folder, config)? {
         let aside = folder.set_aside()?;
         tracing::error!("the state was found damaged: it was moved to {} and is fetched anew", aside.display());
     }
     let (log, recovered, state) = match open_log_and_state(&folder) {
-        Err(error) if error.is_damage() && config.peers.len() > 1 => {
+        Err(error) if error.is_damage() && has_others(&folder, config)? => {
             let aside = folder.set_aside()?;
             tracing::error!("{error}");
             tracing::error!("it was moved to {}; this node fetches everything from the others", aside.display());
@@ -199,6 +199,11 @@ fn open(config: &NodeConfig) -> Result<Opened, NodeError> {
         );
     }
     Ok(Opened { folder, log, recovered, state, slices })
+}
+
+/// Whether there are other nodes to get everything from: as the cluster decided, not as this node was told once.
+fn has_others(folder: &DataFolder, config: &NodeConfig) -> Result<bool, NodeError> {
+    Ok(folder.members()?.map_or(config.peers.len(), |members| members.nodes.len()) > 1)
 }
 
 fn open_log_and_state(folder: &DataFolder) -> Result<(RaftLog, crate::storage::Recovered, State), StorageError> {
@@ -227,7 +232,7 @@ fn settle(
         Fit::Good => Ok((log, recovered, state)),
         Fit::Reset(why) => {
             tracing::warn!("{why}: the log goes on behind the state, and this node votes again when it has caught up");
-            if config.peers.len() > 1 {
+            if has_others(folder, config)? {
                 folder.unset_member()?;
             }
             recovered.base = state.applied();
@@ -241,7 +246,7 @@ fn settle(
             log.append(&reset, true)?;
             Ok((log, recovered, state))
         }
-        Fit::Damaged(why) if config.peers.len() > 1 => {
+        Fit::Damaged(why) if has_others(folder, config)? => {
             drop((log, state));
             let aside = folder.set_aside()?;
             tracing::error!(

@@ -19,7 +19,7 @@
 use super::NodeMachine;
 use super::io::Output;
 use super::messages::{Item, ToPeer};
-use super::{Config, lead};
+use super::{Config, lead, lease};
 use crate::meta::{Fault, Key, Store, Value};
 use crate::types::{Member, MemberChange, Members, NodeId};
 use raft::ProgressState;
@@ -32,13 +32,20 @@ pub(super) struct Changing {
     /// A change is in the queue or in the log, and not applied.
     under_way: bool,
     orders: VecDeque<(u64, MemberChange)>,
-    /// Nodes whose data nobody needs, as the shell found.
-    drained: BTreeSet<NodeId>,
+    /// In how many walks over all slices, one after the other, the shell found that nobody needs what a node keeps. The first
+    /// may have begun before the node was to leave.
+    drained: BTreeMap<NodeId, u64>,
+    /// Leases that a majority of the voters before gave may last so long: until then the next voter stays as it is.
+    rests_until: u64,
 }
+
+/// Walks that must find the same.
+const WALKS: u64 = 2;
 
 impl Changing {
     pub(super) fn drained(&mut self, nodes: BTreeSet<NodeId>) {
-        self.drained = nodes;
+        self.drained.retain(|node, _| nodes.contains(node));
+        nodes.into_iter().for_each(|node| *self.drained.entry(node).or_default() += 1);
     }
 
     pub(super) fn not_proposed(&mut self) {
@@ -68,20 +75,26 @@ pub(super) fn conf_state(members: &Members) -> ConfState {
     ConfState { voters: numbers(members.voters()), learners: numbers(members.learners()), ..ConfState::default() }
 }
 
-/// What Raft has to do to get from one list to another.
-fn conf_changes(before: &Members, after: &Members) -> Vec<ConfChange> {
-    let nodes: BTreeSet<NodeId> = before.nodes.keys().chain(after.nodes.keys()).copied().collect();
-    let votes = |members: &Members, node: &NodeId| members.nodes.get(node).map(|member| member.votes);
-    let change = |node: NodeId| {
-        let change_type = match votes(after, &node) {
-            same if same == votes(before, &node) => return None,
-            Some(true) => ConfChangeType::AddNode,
-            Some(false) => ConfChangeType::AddLearnerNode,
-            None => ConfChangeType::RemoveNode,
-        };
-        Some(ConfChange { change_type, node_id: node.0, ..ConfChange::default() })
-    };
-    nodes.into_iter().filter_map(change).collect()
+/// What Raft has to do to get from the configuration it has to a list: first who comes, then who goes, or nobody might be left
+/// between two steps.
+fn conf_changes(has: &ConfState, members: &Members) -> Vec<ConfChange> {
+    let votes = |node: u64| members.nodes.get(&NodeId(node)).map(|member| member.votes);
+    let had = |node: u64| (has.voters.contains(&node), has.learners.contains(&node));
+    let change = |node_id: u64, change_type| ConfChange { node_id, change_type, ..ConfChange::default() };
+    let mut comes = Vec::new();
+    for (node, member) in &members.nodes {
+        match (had(node.0), member.votes) {
+            ((false, _), true) => comes.push(change(node.0, ConfChangeType::AddNode)),
+            ((false, false), false) => comes.push(change(node.0, ConfChangeType::AddLearnerNode)),
+            _ => {}
+        }
+    }
+    let goes = has.voters.iter().chain(&has.learners).filter_map(|node| match votes(*node) {
+        None => Some(change(*node, ConfChangeType::RemoveNode)),
+        Some(false) if had(*node).0 => Some(change(*node, ConfChangeType::AddLearnerNode)),
+        Some(_) => None,
+    });
+    comes.into_iter().chain(goes).collect()
 }
 
 impl ToPeer {
@@ -108,7 +121,14 @@ impl NodeMachine {
         self.voters = members.voters();
         self.space.retain(|node, _| members.nodes.contains_key(node));
         self.out.push(Output::Members(members.clone()));
+        // Compared with what Raft has, not with the list before: a fetched state brings a list of which Raft may know nothing.
+        let changes = conf_changes(&self.raw.raft.prs().conf().to_conf_state(), &members);
         self.members = members;
+        for change in changes {
+            if let Err(why) = self.raw.apply_conf_change(&change) {
+                return self.stop(format!("the list of nodes cannot be changed: {why}"));
+            }
+        }
     }
 
     pub(super) fn change_members(&mut self, request: u64, change: MemberChange) {
@@ -132,8 +152,14 @@ impl NodeMachine {
         if !self.lead.settled() || self.lead.changing.under_way || !self.lead.changing.orders.is_empty() {
             return;
         }
-        let (ready, drained) = (self.ready(), &self.lead.changing.drained);
-        if let Some(change) = self.members.next_step(self.config.id, &ready, drained) {
+        let (ready, walks) = (self.ready(), self.lead.changing.drained.iter());
+        let drained = walks.filter(|(_, walks)| **walks >= WALKS).map(|(node, _)| *node).collect();
+        let next = self.members.next_step(self.config.id, &ready, &drained);
+        let may = |change: &MemberChange| {
+            let voters = matches!(change, MemberChange::Promote(_) | MemberChange::Demote(_));
+            !voters || self.now.mono >= self.lead.changing.rests_until
+        };
+        if let Some(change) = next.filter(may) {
             self.lead.changing.under_way = true;
             self.lead.queue.push_back(Item::Members { request: None, change });
         }
@@ -181,7 +207,10 @@ impl NodeMachine {
             let outcome = outcome.as_ref().map(|(_, node)| *node).map_err(|why| *why);
             self.out.push(Output::MembersChanged { request, outcome });
         }
-        if let Ok((members, _)) = outcome {
+        if let Ok((members, node)) = outcome {
+            if matches!(change, MemberChange::Leave(_) | MemberChange::Stay(_)) {
+                self.lead.changing.drained.remove(&node);
+            }
             self.take_members(members);
         }
     }
@@ -189,17 +218,15 @@ impl NodeMachine {
     fn take_members(&mut self, listed: Members) {
         self.keep(BTreeMap::from([(Key::Members, Some(Value::Members(listed.clone())))]));
         let members = among(listed, &self.config);
-        let changes = conf_changes(&self.members, &members);
         if self.is_leader() {
             // The last that a node hears of its cluster: that it belongs to it no longer.
             let gone = self.others().into_iter().filter(|node| !members.nodes.contains_key(node));
             gone.for_each(|node| self.send_append(node));
         }
+        let voters = self.voters.clone();
         self.members_are(members);
-        for change in changes {
-            if let Err(why) = self.raw.apply_conf_change(&change) {
-                return self.stop(format!("the list of nodes cannot be changed: {why}"));
-            }
+        if self.voters != voters {
+            self.lead.changing.rests_until = self.now.mono + lease::PROMISE_US;
         }
         if self.is_leader() && !self.voters.contains(&self.config.id) {
             self.raw.raft.bcast_append();

@@ -215,7 +215,7 @@ impl NodeMachine {
             return;
         }
         let lasts = lasts.saturating_add(lasts / lease::CLOCK_MARGIN);
-        self.promised_until = self.promised_until.min(self.now.mono.saturating_add(lasts));
+        self.promised_until = self.now.mono.saturating_add(lasts.min(2 * lease::PROMISE_US));
         // As if it had been silent long enough; but one stands after the other, or they would share the votes.
         let rank = self.voters.iter().filter(|voter| **voter < self.config.id).count() as u64 + term;
         let turn = rank % (self.voters.len() as u64).max(1);

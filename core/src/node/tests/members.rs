@@ -24,9 +24,11 @@ impl Cluster {
 
     /// Nobody needs what these keep, says the leader's shell.
     fn drained(&mut self, nodes: &[NodeId]) {
-        let leader = self.leader();
-        self.peers.get_mut(&leader).unwrap().inbox.push(Input::Drained(nodes.iter().copied().collect()));
-        self.pass(500_000);
+        for _walk in 0..3 {
+            let leader = self.leader();
+            self.peers.get_mut(&leader).unwrap().inbox.push(Input::Drained(nodes.iter().copied().collect()));
+            self.pass(1_000_000);
+        }
     }
 
     fn voters(&self) -> Vec<NodeId> {
