@@ -329,14 +329,16 @@ fn another(known: &[String], next: &mut usize, left: Option<&str>) -> String {
 /// A node that knows of no leader is of no use, and left for one that does.
 async fn find_better(channel: Channel, address: &str, known: &Mutex<Vec<String>>) -> String {
     let mut led: Option<Option<u64>> = None;
-    for look in 1.. {
+    let mut looks = 0_u64;
+    loop {
         tokio::time::sleep(LOOK_EVERY).await;
+        looks += 1;
         let Some(status) = status_of(channel.clone()).await else { continue };
         learn(known, &status);
         let better = if status.leader.is_none() {
             let others = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
             one_with_a_leader(others.into_iter().filter(|other| other != address), status.node).await
-        } else if look % SELDOM == 0 || led.is_some_and(|led| led != status.leader) {
+        } else if looks.is_multiple_of(SELDOM) || led.is_some_and(|led| led != status.leader) {
             better_than(&status, channel.clone(), address).await
         } else {
             None
@@ -346,7 +348,6 @@ async fn find_better(channel: Channel, address: &str, known: &Mutex<Vec<String>>
             return better;
         }
     }
-    String::new() // looks are not that many
 }
 
 /// The first of these nodes to say that it knows a leader, and another than the one that knows better.

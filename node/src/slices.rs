@@ -217,10 +217,7 @@ impl Slices {
             match self.peers.get_slice(*from, part).await {
                 Ok(data) => {
                     let store = self.store.clone();
-                    let put = self.bulk.spawn_blocking(move || {
-                        store.delete(id);
-                        put_here(&store, id, &data)
-                    });
+                    let put = self.bulk.spawn_blocking(move || replace(&store, id, &data).map_err(|e| fault_of(&e)));
                     return put.await.unwrap_or(Err(SliceFault::Unreachable));
                 }
                 Err(fault) => worst = graver(worst, fault),
@@ -274,11 +271,7 @@ impl Slices {
         let (get, store) = (self.peers.get_slice(from, part), self.store.clone());
         self.bulk.spawn(async move {
             let Ok(data) = get.await else { return };
-            let mended = tokio::task::spawn_blocking(move || {
-                store.delete(id);
-                store.put(id, &data)
-            });
-            match mended.await {
+            match tokio::task::spawn_blocking(move || replace(&store, id, &data)).await {
                 Ok(Ok(())) => {
                     tracing::warn!(slice = %id, %from, "a damaged slice was replaced from another node's copy")
                 }
@@ -299,6 +292,12 @@ fn graver(a: SliceFault, b: SliceFault) -> SliceFault {
         SliceFault::Unreachable => 3,
     };
     if weight(a) >= weight(b) { a } else { b }
+}
+
+/// A good copy in the place of whatever is here.
+fn replace(store: &SliceStore, id: SliceId, data: &[u8]) -> Result<(), SliceError> {
+    store.delete(id);
+    store.put(id, data)
 }
 
 pub(crate) fn put_here(store: &SliceStore, id: SliceId, data: &[u8]) -> Result<(), SliceFault> {

@@ -16,7 +16,7 @@ use baton_proto::{
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, RwLockReadGuard};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -59,19 +59,23 @@ impl Identity {
         *self.members.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = members.clone();
     }
 
+    fn members(&self) -> RwLockReadGuard<'_, Members> {
+        self.members.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     pub(crate) fn knows(&self, node: NodeId) -> bool {
-        self.members.read().unwrap_or_else(|poisoned| poisoned.into_inner()).nodes.contains_key(&node)
+        self.members().nodes.contains_key(&node)
     }
 
     pub(crate) fn was_removed(&self, node: NodeId) -> bool {
-        self.members.read().unwrap_or_else(|poisoned| poisoned.into_inner()).was_removed(node)
+        self.members().was_removed(node)
     }
 
     /// Whether most of the others say that this node does not belong to them: then it is this one that is wrong.
     fn refused_by(&self, peer: NodeId) -> bool {
         let mut strangers = self.strangers.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         strangers.insert(peer);
-        strangers.len() * 2 > self.members.read().unwrap_or_else(|poisoned| poisoned.into_inner()).nodes.len()
+        strangers.len() * 2 > self.members().nodes.len()
     }
 }
 
