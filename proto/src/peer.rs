@@ -146,8 +146,8 @@ impl From<ToPeer> for v1::ToPeer {
             ToPeer::Hello { fresh, member, reply, last, life, term, asked } => {
                 Is::Joining(to_peer::Joining { fresh, member, reply, last, life, term, asked })
             }
-            ToPeer::Beat { term, sent, commit } => Is::Beat(to_peer::Clock { term, sent, commit, life: 0 }),
-            ToPeer::Promise { term, sent, life } => Is::Promise(to_peer::Clock { term, sent, commit: 0, life }),
+            ToPeer::Beat { term, sent } => Is::Beat(to_peer::Clock { term, sent, life: 0 }),
+            ToPeer::Promise { term, sent, life } => Is::Promise(to_peer::Clock { term, sent, life }),
             ToPeer::Propose(op) => Is::Propose(to_peer::Propose { is: wire_housekeeping(op) }),
             ToPeer::Commands(commands) => Is::Commands(wire_commands(commands)),
             ToPeer::Held { view, commands } => {
@@ -175,6 +175,10 @@ impl From<ToPeer> for v1::ToPeer {
                 Is::NodeLease(to_peer::Lease { view: view.into_wire(), sent, lasts })
             }
             ToPeer::OpenSession { client, nonce } => Is::OpenSession(to_peer::OpenSession { client, nonce }),
+            ToPeer::Claim(session) => Is::Claim(session.into_wire()),
+            ToPeer::Claimed { session, applied } => {
+                Is::Claimed(to_peer::Claimed { session: session.into_wire(), applied })
+            }
             ToPeer::EndSession(session) => Is::EndSession(session.into_wire()),
             ToPeer::Ask { id, cred, query } => Is::Ask(wire_question(id, cred, query)),
             ToPeer::Answer { id, reply } => Is::Answer(to_peer::Answered { id, reply: reply.into_wire() }),
@@ -212,7 +216,7 @@ impl TryFrom<v1::ToPeer> for ToPeer {
                 Housekeeping::PlaceSlice(place) => Op::PlaceSlice(need(Some(place), "propose")?),
                 Housekeeping::Merge(merge) => Op::Merge(need(Some(merge), "propose")?),
             }),
-            Is::Beat(clock) => ToPeer::Beat { term: clock.term, sent: clock.sent, commit: clock.commit },
+            Is::Beat(clock) => ToPeer::Beat { term: clock.term, sent: clock.sent },
             Is::Promise(clock) => ToPeer::Promise { term: clock.term, sent: clock.sent, life: clock.life },
             Is::Commands(commands) => ToPeer::Commands(read_commands(commands)?),
             Is::Held(held) => ToPeer::Held {
@@ -243,6 +247,10 @@ impl TryFrom<v1::ToPeer> for ToPeer {
                 ToPeer::NodeLease { view: need(view, "node_lease.view")?, sent, lasts }
             }
             Is::OpenSession(open) => ToPeer::OpenSession { client: read_client(open.client)?, nonce: open.nonce },
+            Is::Claim(session) => ToPeer::Claim(need(session, "claim")?),
+            Is::Claimed(to_peer::Claimed { session, applied }) => {
+                ToPeer::Claimed { session: need(session, "claimed.session")?, applied }
+            }
             Is::EndSession(session) => ToPeer::EndSession(need(session, "end_session")?),
             Is::Ask(question) => {
                 let (id, cred, query) = read_question(question)?;

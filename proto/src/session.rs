@@ -156,10 +156,10 @@ impl From<ToMount> for v1::ToMount {
     fn from(message: ToMount) -> Self {
         use to_mount::Is;
         let is = match message {
-            ToMount::Welcome { session, last, node } => {
-                Is::Welcome(to_mount::Welcome { session: session.into_wire(), last, node: node.into_wire() })
+            ToMount::Welcome { session, nonce, last, node } => {
+                Is::Welcome(to_mount::Welcome { session: session.into_wire(), nonce, last, node: node.into_wire() })
             }
-            ToMount::Gone => Is::Gone(v1::Unit {}),
+            ToMount::Gone { session } => Is::Gone(session.into_wire()),
             ToMount::Replies(replies) => {
                 let numbered =
                     |(number, reply): (u64, _)| to_mount::Numbered { number, reply: Field::into_wire(reply) };
@@ -186,10 +186,11 @@ impl TryFrom<v1::ToMount> for ToMount {
         Ok(match message.is.ok_or(Why::Missing.at("a node's message"))? {
             Is::Welcome(welcome) => ToMount::Welcome {
                 session: need(welcome.session, "welcome.session")?,
+                nonce: welcome.nonce,
                 last: welcome.last,
                 node: need(welcome.node, "welcome.node")?,
             },
-            Is::Gone(_) => ToMount::Gone,
+            Is::Gone(session) => ToMount::Gone { session: need(session, "gone")? },
             Is::Replies(all) => {
                 let one = |n: to_mount::Numbered| Ok((n.number, need(n.reply, "replies.reply")?));
                 ToMount::Replies(all.replies.into_iter().map(one).collect::<Result<_, BadMessage>>()?)

@@ -55,10 +55,11 @@ impl MountMachine {
 
     pub(super) fn node_says(&mut self, message: ToMount) {
         match message {
+            // A greeting of before this mount was fenced, which is answered late.
+            ToMount::Welcome { nonce, .. } if nonce != self.config.nonce => {}
+            // The session of this greeting is another by now: the one that this mount has is over.
+            ToMount::Welcome { session, .. } if self.session.is_some_and(|mine| mine != session) => self.fenced(),
             ToMount::Welcome { session, .. } => {
-                if self.session.is_some_and(|mine| mine != session) {
-                    return;
-                }
                 self.session = Some(session);
                 self.link.welcome = true;
                 if std::mem::take(&mut self.link.is_new) {
@@ -68,7 +69,11 @@ impl MountMachine {
                 self.send_again();
                 self.retry_slices(0);
             }
-            ToMount::Gone => self.fenced(),
+            ToMount::Gone { session } => {
+                if self.session == Some(session) {
+                    self.fenced();
+                }
+            }
             ToMount::Replies(replies) => {
                 for (number, reply) in replies {
                     if let Some((call, command)) = self.unanswered.remove(&number) {
@@ -174,9 +179,7 @@ impl MountMachine {
 
     /// The session is over. What was under way may have happened or not: the programs are told so. A new one begins.
     fn fenced(&mut self) {
-        if self.session.take().is_none() {
-            return self.greet();
-        }
+        self.session = None;
         let mut lost: Vec<CallId> = std::mem::take(&mut self.unanswered).into_values().map(|(call, _)| call).collect();
         // Slices of the old session may be collected at any time: a call that stored one and has not used it yet is lost too.
         let stored = |r: &Running| r.known.iter().any(|got| matches!(got, Got::Stored { .. }));

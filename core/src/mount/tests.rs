@@ -13,13 +13,15 @@ struct Script {
     mount: MountMachine,
     now: u64,
     calls: u64,
+    /// Of its newest greeting.
+    nonce: u64,
     out: Vec<Output>,
 }
 
 impl Script {
     fn new() -> Script {
         let config = Config { client: "host:/mnt".into(), nonce: 7, patience: Patience::default() };
-        Script { mount: MountMachine::new(config), now: 1_000_000, calls: 0, out: Vec::new() }
+        Script { mount: MountMachine::new(config), now: 1_000_000, calls: 0, nonce: 0, out: Vec::new() }
     }
 
     /// A mount that has session 1.
@@ -32,7 +34,12 @@ impl Script {
     }
 
     fn give(&mut self, input: Input) {
-        self.out.extend(self.mount.step(self.now, input));
+        for output in self.mount.step(self.now, input) {
+            if let Output::Tell(ToNode::Hello { nonce, .. }) = &output {
+                self.nonce = *nonce;
+            }
+            self.out.push(output);
+        }
     }
 
     fn says(&mut self, message: ToMount) {
@@ -40,7 +47,15 @@ impl Script {
     }
 
     fn welcome(&mut self, session: u64) {
-        self.says(ToMount::Welcome { session: SessionId(session), last: 0, node: NodeId(1) });
+        self.welcome_for(self.nonce, session);
+    }
+
+    fn welcome_for(&mut self, nonce: u64, session: u64) {
+        self.says(ToMount::Welcome { session: SessionId(session), nonce, last: 0, node: NodeId(1) });
+    }
+
+    fn gone(&mut self, session: u64) {
+        self.says(ToMount::Gone { session: SessionId(session) });
     }
 
     fn wait(&mut self, us: u64) {
@@ -167,12 +182,48 @@ fn the_window_holds_back_and_lets_go_in_order() {
 }
 
 #[test]
+fn what_is_said_of_another_session_is_nothing_to_this_one() {
+    let mut s = Script::connected();
+    let command = s.unlink();
+    s.gone(5);
+    s.welcome_for(6, 5);
+    assert_eq!(s.outcomes(), []);
+    s.done(1);
+    assert_eq!(s.outcomes(), [(command, Ok(Done::Answer(Answer::Done)))]);
+}
+
+/// Seed 1200094: a mount took its old session for the one it had asked for, and its node the new one.
+#[test]
+fn a_mount_that_was_fenced_takes_no_welcome_to_what_it_greeted_with_before() {
+    let mut s = Script::connected();
+    s.gone(1);
+    s.welcome_for(7, 1);
+    s.out.clear();
+    s.unlink();
+    assert_eq!(s.numbers(), [], "it has no session");
+    s.welcome(2);
+    assert_eq!(s.numbers(), [(1, 0)]);
+}
+
+/// The session was opened, ended, and opened again for a greeting that was sent twice.
+#[test]
+fn another_session_for_the_same_greeting_means_that_this_one_is_over() {
+    let mut s = Script::connected();
+    let command = s.unlink();
+    s.out.clear();
+    s.welcome_for(7, 2);
+    assert!(matches!(s.out[0], Output::Fenced { lost: 1, .. }));
+    assert!(s.out.iter().any(|o| matches!(o, Output::Tell(ToNode::Hello { session: None, nonce, .. }) if *nonce != 7)));
+    assert_eq!(s.outcomes(), [(command, Err(Errno::EIO))]);
+}
+
+#[test]
 fn a_fenced_mount_fails_what_may_have_happened_and_begins_anew() {
     let mut s = Script::connected();
     let command = s.unlink();
     let question = s.call(Call::Ask(Query::GetAttr(GetAttr { ino: Ino(5) })));
     s.out.clear();
-    s.says(ToMount::Gone);
+    s.gone(1);
     assert!(matches!(s.out[0], Output::Fenced { lost: 1, .. }));
     assert!(s.out.iter().any(|o| matches!(o, Output::Tell(ToNode::Hello { session: None, nonce, .. }) if *nonce != 7)));
     assert_eq!(s.outcomes(), [(command, Err(Errno::EIO))]);
@@ -280,7 +331,7 @@ fn a_stored_slice_of_a_session_that_ended_is_not_used() {
     let id = SliceId { session: SessionId(1), number: 1 };
     s.give(Input::Put { call, id, outcome: Ok(vec![NodeId(1)]) });
     s.out.clear();
-    s.says(ToMount::Gone);
+    s.gone(1);
     assert_eq!(s.outcomes(), [(call, Err(Errno::EIO))]);
 }
 
@@ -291,8 +342,8 @@ fn the_outcome_of_a_slice_that_was_given_up_is_not_taken_for_anothers() {
     let data = Bytes::from(vec![1; 100_000]);
     let call = s.call(Call::Write { ino: Ino(5), at: WriteAt::End, data, kill_suid: false });
     let old = SliceId { session: SessionId(1), number: 1 };
-    s.says(ToMount::Gone);
-    s.says(ToMount::Welcome { session: SessionId(2), last: 0, node: NodeId(1) });
+    s.gone(1);
+    s.welcome(2);
     let new = SliceId { session: SessionId(2), number: 2 };
     assert!(s.out.iter().any(|o| matches!(o, Output::Put { id, .. } if *id == new)), "{:?}", s.out);
     s.out.clear();
@@ -377,7 +428,7 @@ fn a_lost_session_takes_its_locks_along_until_their_files_are_closed() {
     let waiting = s.call(lock(2, true));
     s.says(ToMount::Replies(vec![(2, Reply::Done(Answer::Queued))]));
     s.out.clear();
-    s.says(ToMount::Gone);
+    s.gone(1);
     let fenced = |o: &Output| matches!(o, Output::Fenced { unlocked, .. } if *unlocked == [Ino(5)]);
     assert!(s.out.iter().any(fenced));
     assert_eq!(s.outcomes(), [(waiting, Err(Errno::EIO))]);

@@ -56,9 +56,9 @@ impl Attach {
 enum Attached {
     /// Has no session yet: the leader was asked for one.
     Opening { client: String, nonce: u64, asked: u64 },
-    /// Says that it has this session; whether that still exists is known once this node has applied what the leader had
-    /// committed after the greeting.
-    Claiming { session: SessionId, need: Option<u64> },
+    /// Says that it has this session, of which this node does not know (yet). Whether it still exists is known once this node
+    /// has applied as much as the leader had when it was asked.
+    Claiming { session: SessionId, asked: u64, need: Option<u64> },
     /// `heard`: it said something since the last report to the leader.
     Open { session: SessionId, heard: bool },
 }
@@ -79,13 +79,15 @@ impl NodeMachine {
             *heard = true;
         }
         match message {
-            ToNode::Hello { session: None, client, nonce } => {
-                self.attach.conns.insert(conn, Attached::Opening { client, nonce, asked: 0 });
-                self.ask_for_sessions();
-            }
-            ToNode::Hello { session: Some(session), .. } => {
-                self.attach.conns.insert(conn, Attached::Claiming { session, need: None });
+            ToNode::Hello { session, client, nonce } => {
+                self.leave_session(conn);
+                let attached = match session {
+                    None => Attached::Opening { client, nonce, asked: 0 },
+                    Some(session) => Attached::Claiming { session, asked: 0, need: None },
+                };
+                self.attach.conns.insert(conn, attached);
                 self.settle_claims();
+                self.ask_for_sessions();
             }
             ToNode::Commands(commands) => self.commands_from_mount(conn, commands),
             ToNode::Ask { id, cred, query, keep } => self.ask_from_mount(conn, id, cred, query, keep),
@@ -113,6 +115,15 @@ impl NodeMachine {
     }
 
     pub(super) fn mount_lost(&mut self, conn: Conn) {
+        self.leave_session(conn);
+        self.attach.conns.remove(&conn);
+        self.attach.asked.retain(|_, (to, _)| *to != conn);
+        self.attach.without_copies.remove(&conn);
+        self.copies.lost(conn);
+    }
+
+    /// The session of this connection, if it has one, is not at it any more.
+    fn leave_session(&mut self, conn: Conn) {
         if let Some(session) = self.session_of(conn)
             && self.attach.by_session.get(&session) == Some(&conn)
         {
@@ -122,10 +133,6 @@ impl NodeMachine {
                 self.nothing_waits_of(session);
             }
         }
-        self.attach.conns.remove(&conn);
-        self.attach.asked.retain(|_, (to, _)| *to != conn);
-        self.attach.without_copies.remove(&conn);
-        self.copies.lost(conn);
     }
 
     /// The mount may have copies from now on.
@@ -155,20 +162,44 @@ impl NodeMachine {
         let now = self.now.mono;
         let mut due = Vec::new();
         for attached in self.attach.conns.values_mut() {
-            if let Attached::Opening { client, nonce, asked } = attached
-                && (*asked == 0 || now >= *asked + GREET_AGAIN_US)
-            {
+            let (asked, message) = match attached {
+                Attached::Opening { client, nonce, asked } => {
+                    (asked, ToPeer::OpenSession { client: client.clone(), nonce: *nonce })
+                }
+                Attached::Claiming { session, asked, need: None } => (asked, ToPeer::Claim(*session)),
+                _ => continue,
+            };
+            if *asked == 0 || now >= *asked + GREET_AGAIN_US {
                 *asked = now;
-                due.push((client.clone(), *nonce));
+                due.push(message);
             }
         }
-        for (client, nonce) in due {
-            if self.is_leader() {
-                self.open_session(client, nonce);
-            } else if let Some(leader) = self.leader {
-                self.send(leader, ToPeer::OpenSession { client, nonce });
+        for message in due {
+            match (message, self.leader) {
+                (ToPeer::OpenSession { client, nonce }, _) if self.is_leader() => self.open_session(client, nonce),
+                (message, Some(leader)) if leader != self.config.id => self.send(leader, message),
+                _ => {}
             }
         }
+    }
+
+    /// A session that a mount has was opened before the mount could know of it. So a leader that may read knows of it, or it is
+    /// over; and so does who has applied as much.
+    pub(super) fn claim_from_peer(&mut self, from: NodeId, session: SessionId) {
+        if self.may_read() {
+            self.send(from, ToPeer::Claimed { session, applied: self.applied.0 });
+        }
+    }
+
+    pub(super) fn claimed(&mut self, session: SessionId, applied: u64) {
+        for attached in self.attach.conns.values_mut() {
+            if let Attached::Claiming { session: claimed, need: need @ None, .. } = attached
+                && *claimed == session
+            {
+                *need = Some(applied);
+            }
+        }
+        self.settle_claims();
     }
 
     pub(super) fn session_opened(&mut self, session: SessionId, nonce: u64) {
@@ -180,23 +211,13 @@ impl NodeMachine {
     }
 
     fn welcome(&mut self, conn: Conn, session: SessionId) {
-        let Some(last) = self.sessions.get(&session).map(|s| s.last) else { return };
+        let Some((nonce, last)) = self.sessions.get(&session).map(|s| (s.nonce, s.last)) else { return };
         self.attach.conns.insert(conn, Attached::Open { session, heard: true });
         self.attach.by_session.insert(session, conn);
         self.attach.again.insert(session);
         self.lead.heard(session, self.now.mono);
-        self.tell(conn, ToMount::Welcome { session, last, node: self.config.id });
+        self.tell(conn, ToMount::Welcome { session, nonce, last, node: self.config.id });
         self.tell_of_all_broken(session);
-    }
-
-    /// The leader had committed this much: claims made before can be judged once it is applied here.
-    pub(super) fn hellos_heard_commit(&mut self, commit: u64) {
-        for attached in self.attach.conns.values_mut() {
-            if let Attached::Claiming { need: need @ None, .. } = attached {
-                *need = Some(commit);
-            }
-        }
-        self.settle_claims();
     }
 
     fn settle_claims(&mut self) {
@@ -206,7 +227,7 @@ impl NodeMachine {
             .conns
             .iter()
             .filter_map(|(conn, attached)| match attached {
-                Attached::Claiming { session, need } => {
+                Attached::Claiming { session, need, .. } => {
                     Some((*conn, *session, leads || need.is_some_and(|need| applied >= need)))
                 }
                 _ => None,
@@ -217,7 +238,7 @@ impl NodeMachine {
                 self.welcome(conn, session);
             } else if sure {
                 self.attach.conns.remove(&conn);
-                self.tell(conn, ToMount::Gone);
+                self.tell(conn, ToMount::Gone { session });
             }
         }
     }
@@ -240,7 +261,7 @@ impl NodeMachine {
     pub(super) fn session_gone(&mut self, session: SessionId) {
         if let Some(conn) = self.attach.detach(session) {
             self.attach.conns.remove(&conn);
-            self.tell(conn, ToMount::Gone);
+            self.tell(conn, ToMount::Gone { session });
         }
     }
 

@@ -184,12 +184,6 @@ impl NodeMachine {
         }
     }
 
-    /// What the leader has committed, as it said just now.
-    pub(super) fn heard_commit(&mut self, commit: u64) {
-        self.hellos_heard_commit(commit);
-        self.settle_join();
-    }
-
     pub(super) fn settle_join(&mut self) {
         if !self.join.member {
             let fresh = |node: NodeId| self.join.peers.get(&node).is_some_and(|p| p.0);

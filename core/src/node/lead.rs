@@ -171,9 +171,9 @@ impl NodeMachine {
 
     fn send_beats(&mut self) {
         self.lead.last_beat = self.now.mono;
-        let (term, sent, commit) = (self.raw.raft.term, self.now.mono, self.raw.raft.raft_log.committed);
+        let (term, sent) = (self.raw.raft.term, self.now.mono);
         for to in self.others() {
-            self.send(to, ToPeer::Beat { term, sent, commit });
+            self.send(to, ToPeer::Beat { term, sent });
             if self.tokens.view().number > 0 {
                 let Place { id, seats } = self.tokens.place().clone();
                 self.send(to, ToPeer::View { id, seats });

@@ -40,11 +40,10 @@ pub enum ToPeer {
         /// Of a reply: the life of the one it answers.
         asked: u64,
     },
-    /// To the followers, with every heartbeat: the leader's clock when it was sent, and how far it has committed.
+    /// To the followers, with every heartbeat: the leader's clock when it was sent.
     Beat {
         term: u64,
         sent: u64,
-        commit: u64,
     },
     /// To the leader: I follow you in this term and elect nobody else for a promise's length from when I got this beat.
     Promise {
@@ -97,6 +96,13 @@ pub enum ToPeer {
     OpenSession {
         client: String,
         nonce: u64,
+    },
+    /// To the leader: a mount greets and says that it has this session, of which I know nothing.
+    Claim(SessionId),
+    /// From the leader: who has carried out this much knows of this session, or it is over.
+    Claimed {
+        session: SessionId,
+        applied: u64,
     },
     EndSession(SessionId),
     /// To the leader: housekeeping that a node found worth doing, `PlaceSlice` or `Merge`.

@@ -366,7 +366,7 @@ impl NodeMachine {
             ToPeer::Hello { fresh, member, reply, last, life, term, asked } => {
                 self.hello(from, &Hello { fresh, member, reply, last, life, term, asked });
             }
-            ToPeer::Beat { term, sent, commit } => self.beat(from, term, sent, commit),
+            ToPeer::Beat { term, sent } => self.beat(from, term, sent),
             // What it promises on was sent before.
             ToPeer::Promise { sent, .. } if sent > self.now.mono => {}
             ToPeer::Promise { term, sent, life } => self.lead.lease.promise(term, from, Promised { sent, life }),
@@ -379,6 +379,8 @@ impl NodeMachine {
             ToPeer::RenewNode { view, sent } => self.renew_node(from, view, sent),
             ToPeer::NodeLease { view, sent, lasts } => self.node_lease_came(from, view, sent, lasts),
             ToPeer::OpenSession { client, nonce } => self.open_session(client, nonce),
+            ToPeer::Claim(session) => self.claim_from_peer(from, session),
+            ToPeer::Claimed { session, applied } => self.claimed(session, applied),
             ToPeer::EndSession(session) => self.end_session(session),
             ToPeer::Propose(op) => self.propose_own(op),
             ToPeer::Ask { id, cred, query } => self.ask_from_peer(from, id, cred, query),

@@ -198,14 +198,14 @@ impl NodeMachine {
     }
 
     /// The leader beats: promise to elect nobody else for a while.
-    pub(super) fn beat(&mut self, from: NodeId, term: u64, sent: u64, commit: u64) {
+    pub(super) fn beat(&mut self, from: NodeId, term: u64, sent: u64) {
         if self.raw.raft.term != term || self.raw.raft.leader_id != from.0 || self.is_leader() {
             return;
         }
         self.promised_until = self.promised_until.max(self.now.mono + lease::PROMISE_US);
         self.raw.raft.election_elapsed = 0;
         self.send(from, ToPeer::Promise { term, sent, life: self.config.seed });
-        self.heard_commit(commit);
+        self.settle_join();
     }
 
     /// Nobody leads any more, and no promise to who did counts when what it gave out is over. Its own clock and this one's may

@@ -441,11 +441,56 @@ fn a_session_that_nobody_hears_of_ends() {
     assert_eq!(cluster.machine(follower).status().sessions.len(), 1);
     cluster.pass(13_000_000);
     assert_eq!(cluster.machine(follower).status().sessions.len(), 0);
-    assert!(cluster.mounts.iter().any(|(_, _, m)| *m == ToMount::Gone));
-    cluster.mount_says(follower, ToNode::Hello { session: Some(session), client: String::new(), nonce: 4 });
+    assert!(cluster.mounts.iter().any(|(_, _, m)| *m == ToMount::Gone { session }));
     cluster.mounts.clear();
+    cluster.mount_says(follower, ToNode::Hello { session: Some(session), client: String::new(), nonce: 4 });
     cluster.pass(1_000_000);
-    assert!(cluster.mounts.iter().any(|(_, _, m)| *m == ToMount::Gone), "{:?}", cluster.mounts);
+    assert!(cluster.mounts.iter().any(|(_, _, m)| *m == ToMount::Gone { session }), "{:?}", cluster.mounts);
+}
+
+/// Seed 1200094: a beat that had been on its way for long said how far the leader had been before the session was opened.
+#[test]
+fn a_node_that_is_behind_says_of_no_session_that_it_is_over() {
+    let mut cluster = Cluster::formed();
+    let (leader, behind) = (cluster.leader(), cluster.follower());
+    cluster.cut.insert(behind);
+    let session = cluster.greet(leader);
+    cluster.mounts.clear();
+    cluster.mount_says(behind, ToNode::Hello { session: Some(session), client: String::new(), nonce: 4 });
+    let beats = |(from, to, m): &(NodeId, NodeId, ToPeer)| {
+        (*from == leader && *to == behind && matches!(m, ToPeer::Beat { .. })).then(|| m.clone())
+    };
+    let late = cluster.sent.iter().find_map(beats).expect("a beat");
+    cluster.peers.get_mut(&behind).unwrap().inbox.push(Input::Peer { from: leader, message: late });
+    cluster.settle();
+    assert_eq!(cluster.mounts, []);
+    cluster.cut.clear();
+    cluster.pass(3_000_000);
+    let of_it = |(node, _, m): &(NodeId, Conn, ToMount)| match m {
+        ToMount::Welcome { session: s, .. } => *node == behind && *s == session,
+        ToMount::Gone { .. } => panic!("its session lives"),
+        _ => false,
+    };
+    assert!(cluster.mounts.iter().any(of_it), "{:?}", cluster.mounts);
+}
+
+#[test]
+fn a_connection_that_greets_anew_has_nothing_to_do_with_the_session_before() {
+    let mut cluster = Cluster::formed();
+    let node = cluster.follower();
+    let old = cluster.greet(node);
+    cluster.mount_says(node, ToNode::Hello { session: None, client: "host:/mnt".into(), nonce: 5 });
+    for _ in 0..8 {
+        cluster.mount_says(node, ToNode::Alive);
+        cluster.pass(2_000_000);
+    }
+    let sessions: Vec<SessionId> = cluster.machine(node).status().sessions.iter().map(|s| s.session).collect();
+    let [new] = sessions[..] else { panic!("{sessions:?}") };
+    assert!(new != old, "the old one ended, the new one lives");
+    assert!(!cluster.mounts.iter().any(|(_, _, m)| *m == ToMount::Gone { session: old }));
+    cluster.mount_says(node, ToNode::Commands(vec![Cluster::mkdir(new, 1)]));
+    cluster.pass(100_000);
+    assert_eq!(cluster.replies(), BTreeSet::from([1]));
 }
 
 #[test]

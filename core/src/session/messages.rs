@@ -54,7 +54,7 @@ impl ToMount {
     pub fn name(&self) -> &'static str {
         match self {
             ToMount::Welcome { .. } => "welcome",
-            ToMount::Gone => "gone",
+            ToMount::Gone { .. } => "gone",
             ToMount::Replies(_) => "replies",
             ToMount::Answer { .. } => "answer",
             ToMount::Lease { .. } => "lease",
@@ -70,14 +70,17 @@ impl ToMount {
 /// From a node to a mount.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToMount {
-    /// The session is known; `last` is the last command carried out.
+    /// The session is known, and was opened for the greeting with this nonce; `last` is the last command carried out.
     Welcome {
         session: SessionId,
+        nonce: u64,
         last: u64,
         node: NodeId,
     },
     /// The session is over and its commands are refused: start a new one.
-    Gone,
+    Gone {
+        session: SessionId,
+    },
     Replies(Vec<(u64, Reply)>),
     /// The mount has copies of all objects named in `facts` from here on, while its lease lasts.
     Answer {

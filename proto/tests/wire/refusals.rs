@@ -170,7 +170,7 @@ fn what_names_nothing() {
     assert_eq!(Command::try_from(wire.clone()).unwrap_err(), bad("op.Unlink.name", Why::Name(BadName::Dots)));
     wire.op = None;
     assert_eq!(Command::try_from(wire).unwrap_err(), bad("op", Why::Missing));
-    let welcome = ToMount::Welcome { session: SessionId(0), last: 0, node: NodeId(1) };
+    let welcome = ToMount::Welcome { session: SessionId(0), nonce: 7, last: 0, node: NodeId(1) };
     assert_eq!(ToMount::try_from(v1::ToMount::from(welcome)).unwrap_err(), bad("welcome.session", Why::Zero));
 }
 

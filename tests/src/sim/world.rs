@@ -282,7 +282,7 @@ fn weigh(message: &ToPeer) -> u64 {
         ToPeer::Hello { fresh, member, reply, last, .. } => {
             (2, u64::from(*fresh) + 2 * u64::from(*member) + 4 * u64::from(*reply) + 8 * last)
         }
-        ToPeer::Beat { term, sent, commit } => (3, term ^ sent << 8 ^ commit << 32),
+        ToPeer::Beat { term, sent } => (3, term ^ sent << 8),
         ToPeer::Promise { term, sent, .. } => (4, term ^ sent << 8),
         ToPeer::Commands(commands) => (5, commands.iter().map(|c| c.number ^ c.session.0 << 32).sum::<u64>()),
         ToPeer::Held { view, commands } => {
@@ -295,6 +295,8 @@ fn weigh(message: &ToPeer) -> u64 {
         ToPeer::RenewNode { sent, .. } => (19, *sent),
         ToPeer::NodeLease { sent, lasts, .. } => (20, sent ^ lasts << 32),
         ToPeer::OpenSession { nonce, .. } => (6, nonce >> 8),
+        ToPeer::Claim(session) => (23, session.0),
+        ToPeer::Claimed { session, applied } => (24, session.0 ^ applied << 16),
         ToPeer::EndSession(session) => (7, session.0),
         ToPeer::Propose(_) => (8, 0),
         ToPeer::Ask { id, .. } => (9, *id),
@@ -326,7 +328,7 @@ fn weigh_to_node(message: &ToNode) -> u64 {
 fn weigh_to_mount(message: &ToMount) -> u64 {
     match message {
         ToMount::Welcome { session, last, .. } => 1 + (session.0 << 40) + (last << 4),
-        ToMount::Gone => 2,
+        ToMount::Gone { session } => 2 + (session.0 << 4),
         ToMount::Replies(replies) => 3 + replies.iter().map(|r| r.0 << 4).sum::<u64>(),
         ToMount::Answer { id, facts, .. } => 4 + (id << 4) + ((facts.len() as u64) << 40),
         ToMount::Again => 5,

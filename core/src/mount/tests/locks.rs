@@ -33,7 +33,7 @@ fn bytes_on_their_way_to_a_slice_are_not_written_under_a_lost_lock() {
     let write = s.call(Call::Write { ino: Ino(5), at: WriteAt::Offset(0), data, kill_suid: false });
     assert!(s.out.iter().any(|o| matches!(o, Output::Put { .. })));
     s.out.clear();
-    s.says(ToMount::Gone);
+    s.gone(1);
     assert_eq!(s.outcomes(), [(write, Err(Errno::EIO))]);
     s.welcome(2);
     s.wait(1_000_000);

@@ -245,8 +245,13 @@ pub(crate) fn to_node() -> impl Strategy<Value = ToNode> {
 
 pub(crate) fn to_mount() -> impl Strategy<Value = ToMount> {
     prop_oneof![
-        (session(), any::<u64>(), node()).prop_map(|(session, last, node)| ToMount::Welcome { session, last, node }),
-        Just(ToMount::Gone),
+        (session(), any::<[u64; 2]>(), node()).prop_map(|(session, [nonce, last], node)| ToMount::Welcome {
+            session,
+            nonce,
+            last,
+            node
+        }),
+        session().prop_map(|session| ToMount::Gone { session }),
         vec((any::<u64>(), reply()), 0..5).prop_map(ToMount::Replies),
         (any::<u64>(), reply(), vec(fact(), 0..4)).prop_map(|(id, reply, facts)| ToMount::Answer { id, reply, facts }),
         any::<[u64; 2]>().prop_map(|[sent, lasts]| ToMount::Lease { sent, lasts }),
@@ -263,7 +268,7 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
     let space = any::<[u64; 2]>().prop_map(|[total, free]| Space { total, free });
     prop_oneof![
         6 => raft_message().prop_map(|message| ToPeer::Raft(Box::new(message))),
-        1 => any::<[u64; 3]>().prop_map(|[term, sent, commit]| ToPeer::Beat { term, sent, commit }),
+        1 => any::<[u64; 2]>().prop_map(|[term, sent]| ToPeer::Beat { term, sent }),
         1 => any::<([bool; 3], [u64; 4])>().prop_map(|([fresh, member, reply], [last, life, term, asked])| {
             ToPeer::Hello { fresh, member, reply, last, life, term, asked }
         }),
@@ -281,6 +286,8 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
         1 => (view(), any::<[u64; 2]>()).prop_map(|(view, [sent, lasts])| ToPeer::NodeLease { view, sent, lasts }),
         1 => (client(), any::<u64>()).prop_map(|(client, nonce)| ToPeer::OpenSession { client, nonce }),
         1 => session().prop_map(ToPeer::EndSession),
+        1 => session().prop_map(ToPeer::Claim),
+        1 => (session(), any::<u64>()).prop_map(|(session, applied)| ToPeer::Claimed { session, applied }),
         1 => (any::<u64>(), cred(), query()).prop_map(|(id, cred, query)| ToPeer::Ask { id, cred, query }),
         1 => (any::<u64>(), option::of(reply())).prop_map(|(id, reply)| ToPeer::Answer { id, reply }),
         3 => vec((session(), any::<u64>(), reply()), 0..5).prop_map(ToPeer::Replies),
