@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::link::{Link, OnParts, OnPlaced};
 use baton_core::mount::{Input, SliceFault, SlicePart};
 use baton_core::session::{ToMount, ToNode};
-use baton_core::types::{NodeId, SliceId};
+use baton_core::types::{NODES_MAX, NodeId, SliceId};
 use baton_proto::v1::admin_client::AdminClient;
 use baton_proto::v1::mount_client::MountClient;
 use baton_proto::v1::slices_client::SlicesClient;
@@ -40,8 +40,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const SELDOM: u64 = 6;
 /// A way there and back that is longer by so much is one to another place.
 const FAR: Duration = Duration::from_millis(10);
-/// Addresses that a mount keeps in mind.
-const KNOWN_MAX: usize = 256;
 /// One slice's trip; a node that takes longer is tried again.
 const SLICE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -87,8 +85,8 @@ impl GrpcLink {
             _running: running,
         });
         client.set_link(link.clone());
-        let known = Mutex::new(options.addresses);
-        let connector = Connector { client: Arc::downgrade(client), link: Arc::downgrade(&link), known: known.into() };
+        let known = Arc::new(Known { told: options.addresses, learned: Mutex::default() });
+        let connector = Connector { client: Arc::downgrade(client), link: Arc::downgrade(&link), known };
         link.runtime.spawn(connector.run());
         Ok(link)
     }
@@ -221,7 +219,7 @@ struct Connector {
     client: Weak<Client>,
     link: Weak<GrpcLink>,
     /// Addresses of nodes: those that were given, and behind them those that a node told of.
-    known: Arc<Mutex<Vec<String>>>,
+    known: Arc<Known>,
 }
 
 impl Connector {
@@ -232,7 +230,7 @@ impl Connector {
         let mut in_vain = 0;
         let mut left: Option<String> = None;
         loop {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let known = self.known.all();
             let address = wish.take().unwrap_or_else(|| another(&known, &mut next, left.as_deref()));
             let began = Instant::now();
             match self.session(&address).await {
@@ -327,17 +325,17 @@ fn another(known: &[String], next: &mut usize, left: Option<&str>) -> String {
 /// away, because every change ends there; else one that is much nearer, because what is known of it is asked there.
 ///
 /// A node that knows of no leader is of no use, and left for one that does.
-async fn find_better(channel: Channel, address: &str, known: &Mutex<Vec<String>>) -> String {
+async fn find_better(channel: Channel, address: &str, known: &Known) -> String {
     let mut led: Option<Option<u64>> = None;
     let mut looks = 0_u64;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         looks += 1;
         let Some(status) = status_of(channel.clone()).await else { continue };
-        learn(known, &status);
+        known.learn(&status);
         let better = if status.leader.is_none() {
-            let others = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            one_with_a_leader(others.into_iter().filter(|other| other != address), status.node).await
+            let others = known.all().into_iter().filter(|other| other != address);
+            one_with_a_leader(others, status.node).await
         } else if looks.is_multiple_of(SELDOM) || led.is_some_and(|led| led != status.leader) {
             better_than(&status, channel.clone(), address).await
         } else {
@@ -371,12 +369,25 @@ async fn one_with_a_leader(addresses: impl Iterator<Item = String>, but: u64) ->
     None
 }
 
-/// Nodes may have come since this mount was told of some, and those that it was told of may go.
-fn learn(known: &Mutex<Vec<String>>, status: &v1::StatusReply) {
-    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-    for node in status.nodes.iter().filter(|node| !node.address.is_empty()) {
-        if known.len() < KNOWN_MAX && !known.contains(&node.address) {
-            known.push(node.address.clone());
+/// Where nodes may be found.
+struct Known {
+    /// As the mount was told when it began.
+    told: Vec<String>,
+    /// The other nodes of the cluster, as one said last that knows its leader: some may have come, and some gone.
+    learned: Mutex<Vec<String>>,
+}
+
+impl Known {
+    fn all(&self) -> Vec<String> {
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        self.told.iter().chain(learned.iter()).cloned().collect()
+    }
+
+    fn learn(&self, status: &v1::StatusReply) {
+        if status.leader.is_some() {
+            let listed = status.nodes.iter().map(|node| &node.address).filter(|address| !address.is_empty());
+            let others = listed.filter(|address| !self.told.contains(address)).take(NODES_MAX).cloned();
+            *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = others.collect();
         }
     }
 }
@@ -388,7 +399,8 @@ async fn better_than(status: &v1::StatusReply, channel: Channel, address: &str) 
     let at_leader = status.leader == Some(status.node);
     let mut nearest: Option<(Duration, String)> = None;
     for node in others.filter(|node| node.address != address && (is_leader(node) || here > FAR)) {
-        let Some(channel) = endpoint(&node.address).ok()?.connect().await.ok() else { continue };
+        let Ok(endpoint) = endpoint(&node.address) else { continue };
+        let Ok(channel) = endpoint.connect().await else { continue };
         let Some(there) = way_to(channel.clone()).await else { continue };
         // It leads if it says so itself.
         if is_leader(node)

@@ -10,7 +10,7 @@ use crate::storage::slices::ScrubPlace;
 use baton_core::meta::ops::PlaceSlice;
 use baton_core::meta::{Key, Op, SliceInfo, Value};
 use baton_core::mount::SliceFault;
-use baton_core::node::{Input, Reader, missing, wants_copy};
+use baton_core::node::{Input, Reader, Walk, missing, wants_copy};
 use baton_core::types::{Members, SessionId, SliceId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +68,8 @@ impl Repair {
     /// Goes over all slices once; answers whether nothing is left to be done.
     async fn walk(&self) -> bool {
         let mut from = first();
-        let mut copied = 0;
+        let (mut copied, mut lacks) = (0, 0);
+        let began = self.reader.applied();
         let members = match self.reader.with_state(|state| state.get(&Key::Members)) {
             Ok(Some(Value::Members(members))) => members,
             _ => return true, // no cluster yet
@@ -85,7 +86,10 @@ impl Repair {
                     survey.count(&members, info);
                 }
             }
-            copied += self.mend(step, &members).await;
+            for made in self.mend(step, &members).await {
+                copied += u64::from(made == Made::Copy);
+                lacks += u64::from(made == Made::Nothing { listed: true });
+            }
             from = SliceId { session: last.session, number: last.number + 1 };
             tokio::time::sleep(STEP_PAUSE).await;
         }
@@ -93,16 +97,17 @@ impl Repair {
             tracing::info!(copied, "copies of slices were made here");
         }
         let drained = survey.needed.iter().filter(|(_, left)| **left == 0).map(|(node, _)| *node).collect();
-        let _stopped = self.events.send(Event::Input(Input::Drained(drained)));
-        let all_is_well = survey.short == 0 && survey.needed.is_empty();
+        let _stopped = self.events.send(Event::Input(Input::Walked(Walk { began, lacks, drained })));
+        let all_is_well = survey.short == 0 && survey.needed.is_empty() && lacks == 0;
         *self.slices.survey.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(survey);
         all_is_well
     }
 
-    async fn mend(&self, step: Vec<(Key, Value)>, members: &Members) -> usize {
+    /// Makes the copies of these slices that this node should have; says what came of each that was not there.
+    async fn mend(&self, step: Vec<(Key, Value)>, members: &Members) -> Vec<Made> {
         let staying = members.staying();
         let mut fetching = tokio::task::JoinSet::new();
-        let mut copied = 0;
+        let mut made = Vec::new();
         for (key, value) in step {
             let (Some(id), Value::Slice(mut info)) = (slice_of(&key), value) else { continue };
             info.nodes.retain(|node| members.nodes.contains_key(node));
@@ -113,14 +118,14 @@ impl Repair {
                 continue;
             }
             if fetching.len() >= FETCHES {
-                copied += usize::from(fetching.join_next().await.is_some_and(|done| done.unwrap_or(false)));
+                made.extend(fetching.join_next().await.and_then(Result::ok));
             }
             fetching.spawn(fetch(self.slices.clone(), self.events.clone(), id, info));
         }
         while let Some(done) = fetching.join_next().await {
-            copied += usize::from(done.unwrap_or(false));
+            made.extend(done.ok());
         }
-        copied
+        made
     }
 
     /// Drops what no file refers to and whose session has ended.
@@ -157,6 +162,18 @@ impl Survey {
     }
 }
 
+/// What came of a copy that this node should have.
+#[derive(PartialEq, Eq)]
+enum Made {
+    Copy,
+    /// It was here already, and the cluster knows now.
+    Known,
+    /// `listed`: the others believe that it is here.
+    Nothing {
+        listed: bool,
+    },
+}
+
 fn first() -> SliceId {
     SliceId { session: SessionId(0), number: 0 }
 }
@@ -169,22 +186,24 @@ fn slice_of(key: &Key) -> Option<SliceId> {
 }
 
 /// Makes the copy here, and tells the cluster if it did not expect one.
-async fn fetch(slices: Arc<Slices>, events: Events, id: SliceId, info: SliceInfo) -> bool {
+async fn fetch(slices: Arc<Slices>, events: Events, id: SliceId, info: SliceInfo) -> Made {
+    let listed = info.nodes.contains(&slices.me);
     let have = slices.store.contains(id);
     let outcome = if have { Ok(()) } else { slices.copy_here(id, info.len, &info.nodes).await };
     match outcome {
         Ok(()) => {
-            if !info.nodes.contains(&slices.me) {
+            if !listed {
                 let nodes = info.nodes.iter().copied().chain([slices.me]).collect();
                 let op = Op::PlaceSlice(PlaceSlice { id, nodes });
                 let _stopped = events.send(Event::Input(Input::Propose(op)));
             }
-            !have
+            if have { Made::Known } else { Made::Copy }
         }
-        Err(SliceFault::Missing) => false, // dropped meanwhile, or the next walk finds it
+        // Dropped meanwhile, or the next walk finds it.
+        Err(SliceFault::Missing) => Made::Nothing { listed },
         Err(fault) => {
             tracing::debug!(slice = %id, ?fault, "a slice could not be copied here yet");
-            false
+            Made::Nothing { listed }
         }
     }
 }

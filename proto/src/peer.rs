@@ -7,7 +7,7 @@ use crate::session::{read_client, read_commands, read_question, wire_commands, w
 use crate::v1::to_peer::propose::Is as Housekeeping;
 use crate::v1::{self, to_peer};
 use baton_core::meta::Op;
-use baton_core::node::{PARCEL_MAX, Parcel, Seat, Space, ToPeer, ViewId};
+use baton_core::node::{PARCEL_MAX, Parcel, Seat, Space, ToPeer, ViewId, Walked};
 use baton_core::token::{self, Grant, Mode, Say};
 use baton_core::types::{ClusterId, NodeId, SessionId};
 use std::collections::BTreeMap;
@@ -191,8 +191,14 @@ impl From<ToPeer> for v1::ToPeer {
                 Is::Replies(to_peer::Replies { replies: replies.into_iter().map(numbered).collect() })
             }
             ToPeer::Again(sessions) => Is::Again(to_peer::Again { sessions: sessions.into_wire() }),
-            ToPeer::Report { sessions, space, applied } => {
-                Is::Report(to_peer::Report { sessions: sessions.into_wire(), space: space.into_wire(), applied })
+            ToPeer::Report { sessions, space, applied, walked: Walked { life, began, lacks } } => {
+                let walked = Some(to_peer::Walked { life, began, lacks });
+                Is::Report(to_peer::Report {
+                    sessions: sessions.into_wire(),
+                    space: space.into_wire(),
+                    applied,
+                    walked,
+                })
             }
             ToPeer::WhoHolds { round, inos } => Is::WhoHolds(wire_who_holds(round, inos)),
             ToPeer::Holds { round, session, inos } => {
@@ -268,6 +274,11 @@ impl TryFrom<v1::ToPeer> for ToPeer {
                 sessions: need(report.sessions, "report.sessions")?,
                 space: need(report.space, "report.space")?,
                 applied: report.applied,
+                walked: {
+                    let to_peer::Walked { life, began, lacks } =
+                        report.walked.ok_or(Why::Missing.at("report.walked"))?;
+                    Walked { life, began, lacks }
+                },
             },
             Is::WhoHolds(who) => ToPeer::WhoHolds { round: who.round, inos: need(who.inos, "who_holds.inos")? },
             Is::Holds(holds) => ToPeer::Holds {

@@ -108,7 +108,7 @@ async fn wait_until_gone(addresses: &[String], node: u64) -> Result<(), Failure>
             };
             let others = status.nodes.iter().filter(|row| row.id != node).map(|row| row.address.clone());
             known = others.chain(addresses.iter().cloned()).collect();
-            let line = progress(row);
+            let line = progress(row, &status.nodes);
             if live {
                 print!("\r\x1b[K{line}");
                 let _gone = std::io::stdout().flush();
@@ -121,13 +121,27 @@ async fn wait_until_gone(addresses: &[String], node: u64) -> Result<(), Failure>
     }
 }
 
-fn progress(row: &NodeStatus) -> String {
+fn progress(row: &NodeStatus, nodes: &[NodeStatus]) -> String {
     match row.still_needed {
         _ if !row.leaves => format!("node {} was told to stay", row.id),
         None => format!("node {} leaves: looking at what it keeps", row.id),
-        Some(0) => format!("node {} leaves: everything is elsewhere", row.id),
+        Some(0) => match unsure(nodes).as_slice() {
+            [] => format!("node {} leaves: everything is elsewhere", row.id),
+            unsure => format!("node {} leaves: waiting for {}", row.id, unsure.join(", ")),
+        },
         Some(left) => format!("node {} leaves: {left} slices still to be copied", row.id),
     }
+}
+
+/// Nodes that stay, and of which it is not known that they have what they should.
+fn unsure(nodes: &[NodeStatus]) -> Vec<String> {
+    let unsure = nodes.iter().filter(|node| !node.leaves && node.lacks != Some(0));
+    let why = |node: &NodeStatus| match node.lacks {
+        Some(lacks) => format!("node {} to fetch {lacks} slices that it lacks", node.id),
+        None if node.reachable => format!("node {} to look through its slices", node.id),
+        None => format!("node {}, which cannot be reached", node.id),
+    };
+    unsure.map(why).collect()
 }
 
 /// Takes the node at this address into the cluster: its number, and the list.

@@ -57,7 +57,7 @@ fn as_json(status: &StatusReply) -> serde_json::Value {
                 "id": n.id, "address": n.address, "role": role(n), "reachable": n.reachable, "applied": n.applied,
                 "lag": n.lag, "disk_total": n.disk_total, "disk_free": n.disk_free, "slices": n.slices,
                 "slice_bytes": n.slice_bytes, "region": n.region, "in_tree": n.in_tree, "parent": n.parent,
-                "leaves": n.leaves, "still_needed": n.still_needed,
+                "leaves": n.leaves, "still_needed": n.still_needed, "lacks": n.lacks,
             })
         })
         .collect();

@@ -36,6 +36,7 @@ impl NodeMachine {
                     }
                 }
                 self.applied = at;
+                self.shared.has_applied(at.0);
             }
             self.lead.applied_entry(at.1);
         }

@@ -5,6 +5,7 @@
 //! mounts are told to send *again* what is unanswered; the session table makes that harmless.
 
 use super::NodeMachine;
+use super::drain::Walked;
 use super::io::{Conn, Output};
 use super::messages::{Item, ToPeer};
 use super::view::{answer, answer_with_all_facts, answer_with_facts};
@@ -504,7 +505,8 @@ impl NodeMachine {
                         *heard = false;
                     }
                 }
-                self.send(leader, ToPeer::Report { sessions, space, applied: self.applied.0 });
+                let walked = Walked { life: self.config.seed, began: self.walk.began, lacks: self.walk.lacks };
+                self.send(leader, ToPeer::Report { sessions, space, applied: self.applied.0, walked });
             }
         }
     }

@@ -1,12 +1,13 @@
 //! What goes into the node's machine and what comes out of it.
 
+use super::drain::Walk;
 use super::messages::{Space, ToPeer};
 use crate::meta::ops::BreakLocks;
 use crate::meta::{Key, Op, Value};
 use crate::session::{Reply, ToMount, ToNode};
 use crate::types::{ClusterId, MemberChange, Members, NoChange, NodeId, SliceId, Stamp};
 use raft::eraftpb::{ConfState, Entry, HardState};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The time, as this node's clocks have it.
@@ -60,8 +61,8 @@ pub enum Input {
     },
     /// This node is about to end: if it leads, another one shall.
     StepDown,
-    /// What these nodes keep nobody needs any more, as far as this node's state says.
-    Drained(BTreeSet<NodeId>),
+    /// This node's shell walked over all slices.
+    Walked(Walk),
 }
 
 /// A write to the Raft log. Writes are carried out in order; the machine waits for [`Input::Persisted`] before it lets

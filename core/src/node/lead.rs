@@ -1,6 +1,7 @@
 //! What only a leader does: turn commands into entries, and watch over the sessions.
 
 use super::copies::Copies;
+use super::drain::{Drain, Walked};
 use super::io::Output;
 use super::lease::{Lease, Promised};
 use super::members::Changing;
@@ -63,6 +64,7 @@ pub(super) struct Lead {
     last_beat: u64,
     last_stamp: Stamp,
     pub(super) changing: Changing,
+    pub(super) drain: Drain,
 }
 
 impl Lead {
@@ -311,7 +313,15 @@ impl NodeMachine {
         }
     }
 
-    pub(super) fn report(&mut self, from: NodeId, sessions: Vec<SessionId>, space: Space, applied: u64) {
+    pub(super) fn report(
+        &mut self,
+        from: NodeId,
+        sessions: Vec<SessionId>,
+        space: Space,
+        applied: u64,
+        walked: Walked,
+    ) {
+        self.lead.drain.heard(from, walked);
         self.space.insert(from, (space, self.now.mono));
         self.publish_space();
         self.peer_applied.insert(from, applied);

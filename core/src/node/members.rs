@@ -32,22 +32,11 @@ pub(super) struct Changing {
     /// A change is in the queue or in the log, and not applied.
     under_way: bool,
     orders: VecDeque<(u64, MemberChange)>,
-    /// In how many walks over all slices, one after the other, the shell found that nobody needs what a node keeps. The first
-    /// may have begun before the node was to leave.
-    drained: BTreeMap<NodeId, u64>,
     /// Leases that a majority of the voters before gave may last so long: until then the next voter stays as it is.
     rests_until: u64,
 }
 
-/// Walks that must find the same.
-const WALKS: u64 = 2;
-
 impl Changing {
-    pub(super) fn drained(&mut self, nodes: BTreeSet<NodeId>) {
-        self.drained.retain(|node, _| nodes.contains(node));
-        nodes.into_iter().for_each(|node| *self.drained.entry(node).or_default() += 1);
-    }
-
     pub(super) fn not_proposed(&mut self) {
         self.under_way = false;
     }
@@ -152,9 +141,8 @@ impl NodeMachine {
         if !self.lead.settled() || self.lead.changing.under_way || !self.lead.changing.orders.is_empty() {
             return;
         }
-        let (ready, walks) = (self.ready(), self.lead.changing.drained.iter());
-        let drained = walks.filter(|(_, walks)| **walks >= WALKS).map(|(node, _)| *node).collect();
-        let next = self.members.next_step(self.config.id, &ready, &drained);
+        self.lead.drain.begins_at_the_latest(self.applied.0);
+        let next = self.members.next_step(self.config.id, &self.ready(), &self.drained());
         let may = |change: &MemberChange| {
             let voters = matches!(change, MemberChange::Promote(_) | MemberChange::Demote(_));
             !voters || self.now.mono >= self.lead.changing.rests_until
@@ -207,10 +195,7 @@ impl NodeMachine {
             let outcome = outcome.as_ref().map(|(_, node)| *node).map_err(|why| *why);
             self.out.push(Output::MembersChanged { request, outcome });
         }
-        if let Ok((members, node)) = outcome {
-            if matches!(change, MemberChange::Leave(_) | MemberChange::Stay(_)) {
-                self.lead.changing.drained.remove(&node);
-            }
+        if let Ok((members, _)) = outcome {
             self.take_members(members);
         }
     }
@@ -222,6 +207,9 @@ impl NodeMachine {
             // The last that a node hears of its cluster: that it belongs to it no longer.
             let gone = self.others().into_iter().filter(|node| !members.nodes.contains_key(node));
             gone.for_each(|node| self.send_append(node));
+        }
+        if self.members.staying() != members.staying() {
+            self.lead.drain.begins(self.applied.0 + 1);
         }
         let voters = self.voters.clone();
         self.members_are(members);

@@ -1,5 +1,6 @@
 //! What nodes say to each other, and what stands in a Raft entry.
 
+use super::drain::Walked;
 use super::edges::Parcel;
 use crate::meta::{Op, Query};
 use crate::session::{Command, Reply};
@@ -122,11 +123,13 @@ pub enum ToPeer {
     Replies(Vec<(SessionId, u64, Reply)>),
     /// From a node that got commands and does not lead, or cannot place them: have them sent again.
     Again(Vec<SessionId>),
-    /// To the leader, every second: the sessions connected here that live, and the room on the disk.
+    /// To the leader, every second: the sessions connected here that live, the room on the disk, and what the last walk over
+    /// all slices found.
     Report {
         sessions: Vec<SessionId>,
         space: Space,
         applied: u64,
+        walked: Walked,
     },
     /// From the leader, to the nodes its sessions hang on: who of them has these orphans open?
     WhoHolds {

@@ -30,6 +30,7 @@ mod apply;
 mod attach;
 mod breaks;
 mod copies;
+mod drain;
 mod edges;
 mod io;
 mod join;
@@ -47,6 +48,7 @@ mod tree;
 mod view;
 
 pub use copies::CopyRow;
+pub use drain::{Walk, Walked};
 pub use edges::Parcel;
 pub use io::{Changes, Conn, Input, LogWrite, Now, Output};
 pub use messages::{Batch, Item, Seat, Space, ToPeer, ViewId};
@@ -199,6 +201,8 @@ pub struct NodeMachine {
     /// What each node said of its disk, and when.
     space: BTreeMap<NodeId, (Space, u64)>,
     peer_applied: BTreeMap<NodeId, u64>,
+    /// What was found when all slices were walked over last.
+    walk: Walk,
     log_tail: u64,
     /// Commands carried out since the start, by kind.
     carried_out: BTreeMap<&'static str, u64>,
@@ -234,7 +238,7 @@ impl NodeMachine {
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let raw = RawNode::new(&raft_config, log, &logger).map_err(|e| format!("the Raft log does not fit: {e}"))?;
-        let shared = Shared::new(recovered.base);
+        let shared = Shared::new(recovered.base, recovered.stored.0);
         let mut machine = NodeMachine {
             join: Join::new(recovered.member, &config),
             voters: members.voters(),
@@ -264,6 +268,7 @@ impl NodeMachine {
             leader: None,
             space: BTreeMap::new(),
             peer_applied: BTreeMap::new(),
+            walk: Walk::default(),
             log_tail: LOG_TAIL,
             carried_out: BTreeMap::new(),
             config,
@@ -350,8 +355,7 @@ impl NodeMachine {
             Input::BreakLocks(order) => self.break_locks(order),
             Input::ChangeMembers { request, change } => self.change_members(request, change),
             Input::StepDown => self.step_down(),
-            Input::Drained(nodes) if self.is_leader() => self.lead.changing.drained(nodes),
-            Input::Drained(_) => {}
+            Input::Walked(walk) => self.walk = walk,
         }
     }
 
@@ -387,7 +391,7 @@ impl NodeMachine {
             ToPeer::Answer { id, reply } => self.answer_from_leader(id, reply),
             ToPeer::Replies(replies) => self.replies_from_leader(replies),
             ToPeer::Again(sessions) => self.again(&sessions),
-            ToPeer::Report { sessions, space, applied } => self.report(from, sessions, space, applied),
+            ToPeer::Report { sessions, space, applied, walked } => self.report(from, sessions, space, applied, walked),
             ToPeer::WhoHolds { round, inos } => self.ask_mounts_who_holds(round, inos),
             ToPeer::Holds { round, session, inos } => self.session_holds(round, session, &inos),
         }

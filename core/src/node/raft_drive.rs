@@ -261,6 +261,7 @@ impl NodeMachine {
         meta.term = term;
         if index > self.applied.0 {
             self.applied = (index, term);
+            self.shared.has_applied(index);
             self.storing = None;
             {
                 let mut view = self.shared.write();

@@ -52,6 +52,8 @@ pub struct PeerStatus {
     /// What it applied, as far as this node was told: every node knows its own, the leader everybody's.
     pub applied: Option<u64>,
     pub space: Option<Space>,
+    /// Copies of slices that it should have and has not, as far as the leader knows. Only the leader knows.
+    pub lacks: Option<u64>,
     /// Whether the leader heard of it lately. Only the leader knows.
     pub active: Option<bool>,
 }
@@ -116,6 +118,7 @@ impl NodeMachine {
             leaves: member.leaves,
             applied: if me { Some(self.applied.0) } else { self.peer_applied.get(&node).copied() },
             space: self.space.get(&node).map(|(space, _)| *space),
+            lacks: self.lacks(node).filter(|_| self.is_leader()),
             active: if me { Some(true) } else { progress.map(|p| p.recent_active) },
         }
     }

@@ -64,10 +64,12 @@ pub(super) struct Shared {
     view: RwLock<View>,
     /// Until when (on the monotonic clock) what is applied here is the latest there is; 0: it may not be.
     reads_until: AtomicU64,
+    /// The state is that of this entry, or newer.
+    applied: AtomicU64,
 }
 
 impl Shared {
-    pub(super) fn new(base: Base) -> Arc<Shared> {
+    pub(super) fn new(base: Base, applied: u64) -> Arc<Shared> {
         let view = View {
             fresh: BTreeMap::new(),
             storing: Changes::default(),
@@ -75,7 +77,7 @@ impl Shared {
             space: Space::default(),
             just_unlinked: BTreeSet::new(),
         };
-        Arc::new(Shared { view: RwLock::new(view), reads_until: AtomicU64::new(0) })
+        Arc::new(Shared { view: RwLock::new(view), reads_until: AtomicU64::new(0), applied: AtomicU64::new(applied) })
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, View> {
@@ -84,6 +86,10 @@ impl Shared {
 
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, View> {
         self.view.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(super) fn has_applied(&self, index: u64) {
+        self.applied.store(index, Ordering::SeqCst);
     }
 
     pub(super) fn allow_reads_until(&self, until: u64) {
@@ -108,6 +114,11 @@ impl Reader {
         }
         let reply = answer(&self.0.read(), cred, query);
         self.0.may_read(clock()).then_some(reply)
+    }
+
+    /// What is seen of the state after this is that of this entry, or newer.
+    pub fn applied(&self) -> u64 {
+        self.0.applied.load(Ordering::SeqCst)
     }
 
     /// The state as far as this node has applied it: for checks and repairs, not for answers to programs.

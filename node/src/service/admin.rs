@@ -322,6 +322,7 @@ impl AdminService {
             slice_bytes: slices.bytes,
             leaves: peer.leaves,
             still_needed: survey.and_then(|survey| survey.needed.get(&peer.node).copied()),
+            lacks: peer.lacks,
         }
     }
 }
@@ -352,6 +353,9 @@ fn health(status: &NodeStatus, nodes: &[v1::NodeStatus], survey: Option<&Survey>
             let left =
                 node.still_needed.map_or("not looked yet".into(), |left| format!("{left} slices still to be copied"));
             lines.push(format!("node {} leaves: {left}", node.id));
+        }
+        if let Some(lacks) = node.lacks.filter(|lacks| *lacks > 0) {
+            lines.push(format!("node {} lacks {lacks} slices that it should keep; they are being fetched", node.id));
         }
         if node.lag > LAG_WORTH_TELLING {
             lines.push(format!("node {} is {} entries behind", node.id, node.lag));

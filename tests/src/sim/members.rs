@@ -4,9 +4,8 @@ use super::faults::Fault;
 use super::world::{Event, Life, World};
 use baton_core::meta::ops::PlaceSlice;
 use baton_core::meta::{Key, SliceInfo, Value};
-use baton_core::node::{Input, missing, wants_copy};
+use baton_core::node::{Input, Walk, missing, wants_copy};
 use baton_core::types::{MemberChange, Members, NodeId, SessionId, SliceId};
-use std::collections::BTreeSet;
 
 /// Nodes that may join in one run.
 const JOIN_MAX: usize = 3;
@@ -81,6 +80,7 @@ impl World {
             return;
         }
         let Some(reader) = self.nodes[node].machine.as_ref().map(|machine| machine.reader()) else { return };
+        let began = reader.applied();
         let first = Key::Slice(SliceId { session: SessionId(0), number: 0 });
         let found = reader.with_state(|state| {
             let slices = state.range(&first, &Key::Session(SessionId(0)), usize::MAX).ok()?;
@@ -90,15 +90,17 @@ impl World {
             }
         });
         let Some((slices, members)) = found else { return };
-        let mut drained: BTreeSet<NodeId> = members.leaving().into_iter().collect();
+        let mut walk = Walk { began, lacks: 0, drained: members.leaving().into_iter().collect() };
         for (key, value) in slices {
             let (Key::Slice(id), Value::Slice(info)) = (key, value) else { continue };
             if missing(&members.staying(), &info) > 0 {
-                drained.retain(|node| !info.nodes.contains(node));
+                walk.drained.retain(|node| !info.nodes.contains(node));
             }
+            let listed = info.nodes.contains(&NodeId(node as u64 + 1));
             self.repair_slice(node, &members, id, info);
+            walk.lacks += u64::from(listed && self.nodes[node].disk.slice(id).is_none());
         }
-        self.give(node, Input::Drained(drained));
+        self.give(node, Input::Walked(walk));
     }
 
     fn repair_slice(&mut self, node: usize, members: &Members, id: SliceId, mut info: SliceInfo) {

@@ -22,13 +22,28 @@ impl Cluster {
         id
     }
 
-    /// Nobody needs what these keep, says the leader's shell.
+    /// Nobody needs what these keep, say the shells of all who are there, and that they have what they should.
     fn drained(&mut self, nodes: &[NodeId]) {
-        for _walk in 0..3 {
-            let leader = self.leader();
-            self.peers.get_mut(&leader).unwrap().inbox.push(Input::Drained(nodes.iter().copied().collect()));
-            self.pass(1_000_000);
+        for _walk in 0..2 {
+            for id in self.there() {
+                self.walks(id, 0, nodes);
+            }
+            self.pass(2_000_000);
         }
+    }
+
+    fn walks(&mut self, id: NodeId, lacks: u64, drained: &[NodeId]) {
+        let began = self.machine(id).reader().applied();
+        let walk = Walk { began, lacks, drained: drained.iter().copied().collect() };
+        self.peers.get_mut(&id).unwrap().inbox.push(Input::Walked(walk));
+    }
+
+    fn there(&self) -> Vec<NodeId> {
+        self.peers.keys().copied().filter(|id| !self.cut.contains(id)).collect()
+    }
+
+    fn has(&self, node: NodeId) -> bool {
+        self.machine(self.leader()).members.nodes.contains_key(&node)
     }
 
     fn voters(&self) -> Vec<NodeId> {
@@ -103,7 +118,6 @@ fn a_dead_node_is_replaced() {
 fn a_leader_that_leaves_steps_down_first() {
     let mut cluster = Cluster::formed();
     let (leader, follower) = (cluster.leader(), cluster.follower());
-    let session = cluster.greet(follower);
     let new = cluster.joins("host:4");
     cluster.orders(MemberChange::Leave(leader)).unwrap();
     cluster.pass(500_000);
@@ -114,7 +128,59 @@ fn a_leader_that_leaves_steps_down_first() {
     cluster.drained(&[leader]);
     assert!(!cluster.machine(cluster.leader()).members.nodes.contains_key(&leader));
     assert!(cluster.machine(leader).members.was_removed(leader), "it was told");
+    let session = cluster.greet(follower);
     cluster.works(follower, session, 1);
+}
+
+#[test]
+fn nobody_goes_before_all_that_stay_have_what_they_should() {
+    let mut cluster = Cluster::formed();
+    let new = cluster.joins("host:4");
+    let leaves = cluster.follower();
+    cluster.drained(&[leaves]);
+    cluster.orders(MemberChange::Leave(leaves)).unwrap();
+    cluster.pass(3_000_000);
+    assert!(cluster.has(leaves), "these walks began before it was to leave");
+    let leader = cluster.leader();
+    let lacks = |cluster: &Cluster| {
+        let peers = cluster.machine(leader).status().peers;
+        peers.into_iter().find(|peer| peer.node == new).unwrap().lacks
+    };
+    assert_eq!(lacks(&cluster), None);
+    for id in cluster.there() {
+        cluster.walks(id, u64::from(id == new), &[leaves]);
+    }
+    cluster.pass(3_000_000);
+    assert!(cluster.has(leaves), "one lost its disk, and has not fetched everything again");
+    assert_eq!(lacks(&cluster), Some(1));
+    cluster.cut.insert(new);
+    cluster.walks(new, 0, &[leaves]);
+    cluster.pass(3_000_000);
+    assert!(cluster.has(leaves), "nobody knows what one has that is away");
+    cluster.cut.clear();
+    cluster.pass(3_000_000);
+    assert!(!cluster.has(leaves));
+}
+
+#[test]
+fn a_leader_that_is_new_waits_for_walks_of_its_own_time() {
+    let mut cluster = Cluster::formed();
+    cluster.joins("host:4");
+    let (old, leaves) = (cluster.leader(), cluster.follower());
+    cluster.orders(MemberChange::Leave(leaves)).unwrap();
+    cluster.pass(500_000);
+    for id in cluster.there() {
+        cluster.walks(id, u64::from(id == old), &[leaves]);
+    }
+    cluster.pass(2_000_000);
+    cluster.peers.get_mut(&old).unwrap().inbox.push(Input::StepDown);
+    cluster.cut.insert(old);
+    cluster.pass(5_000_000);
+    cluster.cut.clear();
+    cluster.pass(5_000_000);
+    assert!(cluster.has(leaves), "the old leader lacks something");
+    cluster.drained(&[leaves]);
+    assert!(!cluster.has(leaves));
 }
 
 /// One that was away comes back to a cluster of which it knows nobody but one: those it does not know reach it all the same.
@@ -124,7 +190,9 @@ fn who_was_away_while_the_others_changed_finds_them() {
     let away = cluster.follower();
     cluster.cut.insert(away);
     cluster.pass(3_000_000);
-    let mut old: Vec<NodeId> = cluster.peers.keys().copied().filter(|id| *id != away).collect();
+    let mut old: Vec<NodeId> = cluster.there();
+    // As one that is dead, or the others could not go.
+    cluster.orders(MemberChange::Leave(away)).unwrap();
     for address in ["host:4", "host:5", "host:6"] {
         cluster.joins(address);
     }
@@ -138,6 +206,7 @@ fn who_was_away_while_the_others_changed_finds_them() {
         assert!(cluster.machine(cluster.leader()).members.was_removed(leaves), "node {leaves} is still there");
         cluster.peers.remove(&leaves);
     }
+    cluster.orders(MemberChange::Stay(away)).unwrap();
     cluster.cut.clear();
     cluster.pass(5_000_000);
     let at = cluster.leader();

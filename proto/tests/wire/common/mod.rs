@@ -8,7 +8,7 @@ pub(crate) use raft::raft_message;
 
 use baton_core::meta::locks::InTheWay;
 use baton_core::meta::{Answer, DirEntry, Entry, Fact, Key, Layout, Piece, PieceSource, Record, StatFs, Value};
-use baton_core::node::{Parcel, Seat, Space, ToPeer, ViewId};
+use baton_core::node::{Parcel, Seat, Space, ToPeer, ViewId, Walked};
 use baton_core::session::{Command, Reply, ToMount, ToNode};
 use baton_core::token::{self, Grant, Mode, Say};
 use baton_core::types::*;
@@ -292,8 +292,9 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
         1 => (any::<u64>(), option::of(reply())).prop_map(|(id, reply)| ToPeer::Answer { id, reply }),
         3 => vec((session(), any::<u64>(), reply()), 0..5).prop_map(ToPeer::Replies),
         1 => sessions().prop_map(ToPeer::Again),
-        1 => (sessions(), space, any::<u64>())
-            .prop_map(|(sessions, space, applied)| ToPeer::Report { sessions, space, applied }),
+        1 => (sessions(), space, any::<[u64; 4]>()).prop_map(|(sessions, space, [applied, life, began, lacks])| {
+            ToPeer::Report { sessions, space, applied, walked: Walked { life, began, lacks } }
+        }),
         1 => (any::<u64>(), inos()).prop_map(|(round, inos)| ToPeer::WhoHolds { round, inos }),
         1 => (any::<u64>(), session(), inos())
             .prop_map(|(round, session, inos)| ToPeer::Holds { round, session, inos }),
