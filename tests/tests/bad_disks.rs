@@ -1,7 +1,6 @@
 //! Disks that lie or are full: damaged slices, a damaged log, a damaged state, no room.
 
-use baton_tests::harness::{Cluster, Mount, eventually, folder, is_root, number_from_env, sh, try_sh};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use baton_tests::harness::{Cluster, Mount, SmallDisk, eventually, is_root, number_from_env, sh, try_sh};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -201,24 +200,6 @@ fn a_state_that_was_cut_short_is_told_and_fetched_again() {
     damaged_while_down(damage, "fetches everything from the others");
 }
 
-/// A small disk; the guardian detaches it should the test not come to its end.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn new(mib: u32) -> SmallDisk {
-        let at = folder("small-disk");
-        let options = std::ffi::CString::new(format!("size={mib}m")).unwrap();
-        mount("none", &at, "tmpfs", MountFlags::empty(), options.as_c_str()).expect("a tmpfs");
-        SmallDisk(at)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _gone = unmount(&self.0, UnmountFlags::DETACH);
-    }
-}
-
 #[test]
 fn a_full_disk_is_enospc_until_something_is_deleted_and_reading_goes_on() {
     if !is_root() {
@@ -226,7 +207,7 @@ fn a_full_disk_is_enospc_until_something_is_deleted_and_reading_goes_on() {
         return;
     }
     let disk = SmallDisk::new(560);
-    let cluster = Cluster::start_in(&[1, 2, 3].map(|id| disk.0.join(format!("node-{id}"))));
+    let cluster = Cluster::start_in(&[1, 2, 3].map(|id| disk.path().join(format!("node-{id}"))));
     let mount = cluster.mount();
     let dir = mount.folder("full");
     let mut kept = Vec::new();

@@ -163,10 +163,18 @@ impl Cluster {
 
     /// Removes a node for good, as an operator does, and sees its process end by itself.
     pub fn remove(&mut self, id: u64, within: Duration) {
+        let rm = self.begin_removal(id);
+        self.removed(id, rm, within);
+    }
+
+    pub fn begin_removal(&self, id: u64) -> Process {
         let others: Vec<&str> = self.nodes.iter().filter(|n| n.id != id).map(|n| n.address.as_str()).collect();
         let mut command = baton();
         command.args(["member", "rm", &id.to_string(), &others.join(",")]);
-        let mut rm = Process::start("member-rm", command);
+        Process::start("member-rm", command)
+    }
+
+    pub fn removed(&mut self, id: u64, mut rm: Process, within: Duration) {
         let status = rm.wait_for_end(within);
         assert!(status.success(), "baton member rm:\n{}", rm.said());
         let at = self.nodes.iter().position(|node| node.id == id).expect("a node of the cluster");

@@ -14,6 +14,7 @@ mod mount;
 mod net;
 mod process;
 mod shell;
+mod small_disk;
 
 pub use client::{Admin, RawBytes, raw_call};
 pub use cluster::{Cluster, NodeState};
@@ -23,6 +24,7 @@ pub use mount::{Mount, Up, need_fuse};
 pub use net::Net;
 pub use process::Process;
 pub use shell::{Outcome, sh, sh_within, try_sh};
+pub use small_disk::SmallDisk;
 
 use std::path::PathBuf;
 use std::process::Command;
