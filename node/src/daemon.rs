@@ -8,6 +8,7 @@ use crate::peers::Peers;
 use crate::peers::grpc::{GrpcPeers, Identity};
 use crate::peers::local::{LocalNet, LocalNode, LocalPeers};
 use crate::repair::Repair;
+use crate::room::Room;
 use crate::runner::{Runner, Stopped};
 use crate::service::{About, AdminService, MountService, PeersService, Services, SlicesService};
 use crate::slices::Slices;
@@ -285,7 +286,7 @@ fn assemble(
     let members = known.unwrap_or_else(|| Members::founding(config.peers.clone()));
     let identity = Identity::new(config.id, members.clone(), folder.cluster());
     let stored = state.applied();
-    let state_path = folder.state();
+    let (state_path, room) = (folder.state(), Room::new(folder.path().to_owned()));
     let state = StateSlot::new(state);
     let store = Arc::new(slices);
     let (peers, net): (Arc<dyn Peers>, _) = match links {
@@ -337,7 +338,7 @@ fn assemble(
         slices: slices.clone(),
         conns: Arc::new(AtomicU64::new(1)),
     };
-    let disk = Disk::start(log, state.clone(), state_path, events);
+    let disk = Disk::start(log, state.clone(), state_path, room, events);
     let runner = Runner {
         id: config.id,
         machine,

@@ -1,6 +1,7 @@
 //! The node's disk work, on two threads: the log, which replies wait for, and the state, which nothing waits for.
 
 use crate::handle::{Event, Events};
+use crate::room::Room;
 use crate::storage::raft_log::LogWrite as DiskWrite;
 use crate::storage::state::snapshot::Part;
 use crate::storage::{Mark, RaftLog, State, StorageError};
@@ -64,33 +65,38 @@ pub(crate) struct Disk {
     /// Writes handed to the log thread and not finished: while there are some, later ones must queue behind them.
     log_busy: Arc<AtomicUsize>,
     store_jobs: Sender<StoreJob>,
+    room: Room,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Disk {
-    pub(crate) fn start(log: RaftLog, state: Arc<StateSlot>, state_path: PathBuf, events: Events) -> Disk {
+    pub(crate) fn start(log: RaftLog, state: Arc<StateSlot>, state_path: PathBuf, room: Room, events: Events) -> Disk {
         let log = Arc::new(log);
         let (log_jobs, log_queue) = channel();
         let (store_jobs, store_queue) = channel();
         let log_busy = Arc::new(AtomicUsize::new(0));
-        let log_thread = LogThread { log: log.clone(), busy: log_busy.clone(), events: events.clone() };
-        let store_thread = StoreThread { log: log.clone(), state, state_path, events, dirty: 0, since: None };
+        let log_thread =
+            LogThread { log: log.clone(), busy: log_busy.clone(), room: room.clone(), events: events.clone() };
+        let store_thread =
+            StoreThread { log: log.clone(), state, state_path, room: room.clone(), events, dirty: 0, since: None };
         let spawn =
             |name: &str, work: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name.into()).spawn(work);
         let threads = [
             spawn("baton-log", Box::new(move || log_thread.run(&log_queue))),
             spawn("baton-store", Box::new(move || store_thread.run(&store_queue))),
         ];
-        Disk { log, log_jobs, log_busy, store_jobs, threads: threads.into_iter().flatten().collect() }
+        Disk { log, log_jobs, log_busy, store_jobs, room, threads: threads.into_iter().flatten().collect() }
     }
 
-    /// Writes now, on this thread, if nothing is queued before it: `true`, and it is on the disk.
+    /// Writes now, on this thread, if nothing is queued before it and there is room: `true`, and it is on the disk.
     pub(crate) fn write_log_now(&self, write: &LogWrite) -> Result<bool, StorageError> {
-        if self.log_busy.load(Ordering::Acquire) > 0 {
+        if self.log_busy.load(Ordering::Acquire) > 0 || !self.room.is_there() {
             return Ok(false);
         }
-        self.log.append(&disk_write(write), true)?;
-        Ok(true)
+        match self.log.append(&disk_write(write), true) {
+            Err(error) if error.is_full() => Ok(false),
+            outcome => outcome.map(|()| true),
+        }
     }
 
     /// Queues a write; [`Input::Persisted`] says when it is on the disk.
@@ -113,6 +119,7 @@ impl Disk {
 
     /// Lets both threads finish what they have, with a last checkpoint.
     pub(crate) fn stop(self) {
+        self.room.node_ends();
         let _stopped = self.store_jobs.send(StoreJob::Stop);
         drop(self.log_jobs);
         for thread in self.threads {
@@ -133,6 +140,7 @@ fn disk_write(write: &LogWrite) -> DiskWrite {
 struct LogThread {
     log: Arc<RaftLog>,
     busy: Arc<AtomicUsize>,
+    room: Room,
     events: Events,
 }
 
@@ -143,7 +151,8 @@ impl LogThread {
             let writes: Vec<LogWrite> = std::iter::once(first).chain(queue.try_iter()).collect();
             let last = writes.len() - 1;
             for (at, write) in writes.iter().enumerate() {
-                if let Err(error) = self.log.append(&disk_write(write), at == last) {
+                let write = disk_write(write);
+                if let Err(error) = self.room.when_there(|| self.log.append(&write, at == last)) {
                     tracing::error!("{error}");
                     let _stopped = self.events.send(Event::Stop);
                     return;
@@ -159,6 +168,7 @@ struct StoreThread {
     log: Arc<RaftLog>,
     state: Arc<StateSlot>,
     state_path: PathBuf,
+    room: Room,
     events: Events,
     /// Changes since the last checkpoint, and since when the oldest waits.
     dirty: usize,
@@ -196,7 +206,8 @@ impl StoreThread {
                 let state = self.state.get();
                 // After a snapshot came in between, what was handed over before may be older than it.
                 if to.index > state.applied().index {
-                    state.apply(to, changes.iter().map(|(key, value)| (key.clone(), value.clone())))?;
+                    let all = || changes.iter().map(|(key, value)| (key.clone(), value.clone()));
+                    self.room.when_there(|| state.apply(to, all()))?;
                     self.dirty += changes.len() + 1;
                     self.since.get_or_insert_with(Instant::now);
                 }
@@ -239,7 +250,8 @@ impl StoreThread {
     fn checkpoint_if_due(&mut self, now: bool) -> Result<(), StorageError> {
         let old = self.since.is_some_and(|since| since.elapsed() >= CHECKPOINT_AFTER);
         if self.dirty > 0 && (now || old || self.dirty >= CHECKPOINT_CHANGES) {
-            let mark = self.state.get().checkpoint()?;
+            let state = self.state.get();
+            let mark = self.room.when_there(|| state.checkpoint())?;
             self.dirty = 0;
             self.since = None;
             self.tell(Event::Input(Input::Checkpointed(mark.index)));

@@ -20,6 +20,7 @@ mod disk;
 mod handle;
 mod peers;
 mod repair;
+mod room;
 mod runner;
 mod service;
 mod slices;

@@ -6,6 +6,7 @@
 
 use crate::peers::Peers;
 use crate::storage::{SliceError, SliceStore};
+use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::{Fault, Key, SliceInfo, Value};
 use baton_core::mount::{SliceFault, SlicePart};
 use baton_core::node::{Reader, Space, copies_wanted, place};
@@ -157,7 +158,9 @@ impl Slices {
         data: &Bytes,
     ) {
         let data = data.clone();
-        if to == self.me {
+        if to == self.me && self.is_full() {
+            putting.spawn_on(async move { (to, Err(SliceFault::Full)) }, &self.bulk);
+        } else if to == self.me {
             let store = self.store.clone();
             putting.spawn_blocking_on(move || (to, put_here(&store, id, &data)), &self.bulk);
         } else {
@@ -176,7 +179,16 @@ impl Slices {
     }
 
     pub fn put_replica(&self, id: SliceId, data: &[u8]) -> Result<(), SliceFault> {
+        if self.is_full() {
+            return Err(SliceFault::Full);
+        }
         put_here(&self.store, id, data)
+    }
+
+    /// Whether what is left of this node's disk is for the log, the state and deletions.
+    fn is_full(&self) -> bool {
+        let space = self.space.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        space.get(&self.me).is_some_and(|space| space.free < DISK_RESERVE)
     }
 
     /// From here if there is a good copy, else from the others in turn. A damaged copy is replaced by a good one.
@@ -211,6 +223,9 @@ impl Slices {
 
     /// Fetches a whole slice from somebody who has it, and keeps it in the place of what is here.
     pub(crate) async fn copy_here(&self, id: SliceId, len: u32, nodes: &[NodeId]) -> Result<(), SliceFault> {
+        if self.is_full() && !self.store.contains(id) {
+            return Err(SliceFault::Full);
+        }
         let mut worst = SliceFault::Missing;
         for from in nodes.iter().filter(|node| **node != self.me) {
             let part = SlicePart { id, at: 0, len, nodes: Vec::new() };

@@ -1,5 +1,6 @@
 //! Disks that lie or are full: damaged slices, a damaged log, a damaged state, no room.
 
+use baton_tests::harness::load::{assert_kept, longest_gap, under_load};
 use baton_tests::harness::{Cluster, Mount, SmallDisk, eventually, is_root, number_from_env, sh, try_sh};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -329,4 +330,67 @@ fn a_deep_check_finds_a_damaged_copy_and_mends_it() {
     assert!(said.contains(" mended"), "{said}");
     eventually("a deep check finds nothing", Duration::from_secs(10), || cluster.deep_check(&[]).ok());
     contents.wait_repaired(cluster.data(victim));
+}
+
+/// What somebody else fills, to the brim: of one node, which is the leader, then of two. The others go on without the one; with
+/// the two nothing can be decided, but everything read; and all goes on when there is room.
+#[test]
+fn disks_filled_to_the_brim_stop_no_program_while_a_majority_has_room_and_reading_goes_on() {
+    if !is_root() {
+        eprintln!("SKIPPED: only root can make a small disk");
+        return;
+    }
+    let disks = [(); 3].map(|()| SmallDisk::new(1000));
+    let cluster = Cluster::start_in(&[0, 1, 2].map(|at| disks[at].path().join("node")));
+    let (a, b) = (cluster.mount(), cluster.mount());
+    let disk = |id: u64| &disks[id as usize - 1];
+    let says = |what: &str| {
+        eventually(what, Duration::from_secs(15), || {
+            let status = cluster.ids().into_iter().map(|id| cluster.status(id).health).collect::<Vec<_>>().concat();
+            status.iter().any(|line| line.contains(what)).then_some(())
+        });
+    };
+    let full = cluster.leader();
+    let folders = [a.folder("load"), b.path("load")];
+    let promised = under_load(&folders, || {
+        disk(full).fill_up_to(0);
+        says("it writes nothing until there is room");
+        std::thread::sleep(Duration::from_secs(6));
+        disk(full).make_room();
+        std::thread::sleep(Duration::from_secs(2));
+    });
+    let gap = longest_gap(&promised);
+    println!("the leader's disk full to the brim: longest operation {gap:?}");
+    assert!(gap < Duration::from_secs(10), "{gap:?}");
+    assert_kept(&promised, &folders[1]);
+
+    // Two of three take no more, but what makes room.
+    let two = [1, 2];
+    two.iter().for_each(|id| disk(*id).fill_up_to(150));
+    let dir = a.folder("full");
+    let refused = || std::fs::write(dir.join("small"), "x").err().and_then(|error| error.raw_os_error());
+    eventually("ENOSPC", Duration::from_secs(15), || {
+        (refused() == Some(rustix::io::Errno::NOSPC.raw_os_error())).then_some(())
+    });
+    assert_kept(&promised, &folders[1]);
+    std::fs::rename(a.path("full"), a.path("renamed")).unwrap();
+    std::fs::rename(a.path("renamed"), a.path("full")).unwrap();
+
+    // To the brim: who writes waits, who reads does not.
+    two.iter().for_each(|id| disk(*id).fill_up_to(0));
+    says("it writes nothing until there is room");
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| std::fs::rename(b.path("full"), b.path("moved")));
+        std::thread::sleep(Duration::from_secs(5));
+        assert_kept(&promised, &folders[0]);
+        assert!(!waits.is_finished(), "nobody can have decided it");
+        two.iter().for_each(|id| disk(*id).make_room());
+        waits.join().unwrap().unwrap();
+    });
+    eventually("room again", Duration::from_secs(15), || std::fs::write(a.path("moved/small"), "x").ok());
+    let caught_up = |id: &u64| cluster.wait_caught_up_in_log(*id, Duration::from_secs(60));
+    cluster.ids().iter().for_each(caught_up);
+    assert_kept(&promised, &folders[0]);
+    cluster.assert_sound();
+    eventually("a deep check finds nothing", Duration::from_secs(60), || cluster.deep_check(&[]).ok());
 }

@@ -11,7 +11,6 @@
 //! lives in which they walked. What is stored after that change is stored on those that stay alone.
 
 use super::NodeMachine;
-use super::lead::SILENT_US;
 use crate::types::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,9 +77,7 @@ impl NodeMachine {
         if node == self.config.id {
             return Some(self.walk.lacks).filter(|_| self.lead.drain.counts(self.walk.began));
         }
-        let (_, promised) = self.lead.lease.promised().find(|(from, _)| *from == node)?;
-        let there = promised.sent + SILENT_US > self.now.mono;
-        let walked = self.lead.drain.walked.get(&node).filter(|w| there && w.life == promised.life)?;
+        let walked = self.lead.drain.walked.get(&node).filter(|walked| self.life_of(node) == Some(walked.life))?;
         Some(walked.lacks).filter(|_| self.lead.drain.counts(walked.began))
     }
 }

@@ -159,6 +159,9 @@ impl NodeMachine {
         let matched = self.raw.raft.prs().get(node.0).map_or(0, |progress| progress.matched);
         if (said.fresh && !said.member) || (is_new && (!said.member || said.last < matched)) {
             self.forget_acknowledged(node);
+        } else if !said.member && matched == self.raw.raft.raft_log.last_index() {
+            // The one that said how far the log is committed got lost, and Raft has nothing more to say.
+            self.send_append(node);
         }
     }
 

@@ -22,7 +22,7 @@ const SNAPSHOT_AGAIN_US: u64 = 10_000_000;
 const SPACE_RECENT_US: u64 = 5_000_000;
 
 /// A node that was not heard of for so long is left out of the tree; who is in it must have been steady for some time.
-pub(super) const SILENT_US: u64 = 1_000_000;
+const SILENT_US: u64 = 1_000_000;
 const STEADY_US: u64 = 300_000;
 /// Who does not hear a neighbour is not its neighbour for so long.
 const PARTED_US: u64 = 60_000_000;
@@ -160,6 +160,11 @@ impl NodeMachine {
     pub(super) fn tick_lead(&mut self) {
         if !self.is_leader() {
             return;
+        }
+        // A majority gets on without this one's disk, and with a leader that has one gets on faster.
+        let raft_log = &self.raw.raft.raft_log;
+        if self.disk_hangs() && raft_log.committed > raft_log.persisted {
+            return self.step_down();
         }
         if self.now.mono >= self.lead.last_beat + super::HEARTBEAT_TICKS as u64 * super::TICK_US {
             self.send_beats();
@@ -395,11 +400,29 @@ impl NodeMachine {
         if matches!(op, Op::Reap(_) | Op::PlaceSlice(_) | Op::Merge(_) | Op::BreakLocks(_)) {
             return Some(Errno::EPERM);
         }
+        (op.grows() && self.is_full()).then_some(Errno::ENOSPC)
+    }
+
+    /// Whether those that vote, are there and have room are no majority. One whose disk is full is one that the others can do
+    /// without, as long as they can.
+    fn is_full(&self) -> bool {
         // What a node said long ago, perhaps before it died, says nothing of today.
         let recent = |at: u64| self.now.mono < at + SPACE_RECENT_US;
-        let is_full = |(space, at): (Space, u64)| recent(at) && space.total > 0 && space.free < DISK_RESERVE;
-        let full = || self.voters.iter().filter_map(|node| self.space.get(node)).copied().any(is_full);
-        (op.grows() && full()).then_some(Errno::ENOSPC)
+        let full = |(space, at): &(Space, u64)| recent(*at) && space.total > 0 && space.free < DISK_RESERVE;
+        let is_full = |node: &NodeId| self.space.get(node).is_some_and(full);
+        let has_room = |node: &&NodeId| !is_full(node) && (**node == self.config.id || self.is_there(**node));
+        self.voters.iter().any(is_full) && self.voters.iter().filter(has_room).count() <= self.voters.len() / 2
+    }
+
+    /// Whether this node was heard of a moment ago.
+    pub(super) fn is_there(&self, node: NodeId) -> bool {
+        self.life_of(node).is_some()
+    }
+
+    /// Which life of its a node is in that was heard of a moment ago.
+    pub(super) fn life_of(&self, node: NodeId) -> Option<u64> {
+        let (_, promised) = self.lead.lease.promised().find(|(from, _)| *from == node)?;
+        (promised.sent + SILENT_US > self.now.mono).then_some(promised.life)
     }
 
     pub(super) fn propose_queued(&mut self) {

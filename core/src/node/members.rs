@@ -19,7 +19,7 @@
 use super::NodeMachine;
 use super::io::Output;
 use super::messages::{Item, ToPeer};
-use super::{Config, lead, lease};
+use super::{Config, lease};
 use crate::meta::{Fault, Key, Store, Value};
 use crate::types::{Member, MemberChange, Members, NodeId};
 use raft::ProgressState;
@@ -155,16 +155,12 @@ impl NodeMachine {
 
     /// Those that were heard of a moment ago and have what is committed, this one among them.
     fn ready(&self) -> BTreeSet<NodeId> {
-        let heard = |node: NodeId| {
-            let promised = self.lead.lease.promised().find(|(from, _)| *from == node);
-            promised.is_some_and(|(_, promised)| promised.sent + lead::SILENT_US > self.now.mono)
-        };
         let committed = self.raw.raft.raft_log.committed;
         let has_all = |progress: &raft::Progress| {
             progress.state != ProgressState::Snapshot && progress.matched + CLOSE_BEHIND >= committed
         };
         let others = self.raw.raft.prs().iter().filter(|(_, progress)| has_all(progress)).map(|(id, _)| NodeId(*id));
-        others.filter(|node| heard(*node)).chain([self.config.id]).collect()
+        others.filter(|node| self.is_there(*node)).chain([self.config.id]).collect()
     }
 
     /// The first list; a second one, of a leader who did not know of the first, is nothing. Who is on it must have been told of

@@ -4,12 +4,16 @@
 //! [`Input::Persisted`](super::Input::Persisted). Everybody else's wait for their own disk.
 
 use super::io::{LogWrite, Output};
+use super::lease::Promised;
 use super::messages::ToPeer;
 use super::{ELECTION_TICKS, NodeMachine, lease, members};
 use crate::types::NodeId;
 use raft::eraftpb::{Message, MessageType, Snapshot};
 use raft::{GetEntriesContext, Ready, StateRole};
 use std::collections::VecDeque;
+
+/// A disk that takes longer for one write of the log is not one to lead with.
+const HANGS_US: u64 = 2_000_000;
 
 /// What waits for the disk, oldest first.
 #[derive(Default)]
@@ -19,6 +23,7 @@ pub(super) struct Persisting {
 
 struct Waiting {
     number: u64,
+    since: u64,
     /// Whether the disk has anything to do for it; without, it is done as soon as those before it are.
     writes: bool,
     /// The index of a snapshot that took the log's place.
@@ -66,7 +71,7 @@ impl NodeMachine {
             self.out.push(Output::Persist(write));
         }
         let messages = ready.take_persisted_messages();
-        self.persisting.waiting.push_back(Waiting { number, writes, snapshot, messages });
+        self.persisting.waiting.push_back(Waiting { number, since: self.now.mono, writes, snapshot, messages });
         self.raw.advance_append_async(ready);
         self.settle_persisted(0);
         self.take_committed();
@@ -98,6 +103,12 @@ impl NodeMachine {
 
     pub(super) fn persisted(&mut self, number: u64) {
         self.settle_persisted(number);
+    }
+
+    /// Whether what was to be written a while ago still is not.
+    pub(super) fn disk_hangs(&self) -> bool {
+        let oldest = self.persisting.waiting.front().filter(|oldest| oldest.writes);
+        oldest.is_some_and(|oldest| self.now.mono > oldest.since + HANGS_US)
     }
 
     /// Everything up to `number` is on disk, and so is what follows it without anything to write.
@@ -155,6 +166,10 @@ impl NodeMachine {
         if about_to_stand && self.now.mono < self.stands_from {
             return;
         }
+        // It could not even write down that it voted for itself.
+        if about_to_stand && self.disk_hangs() {
+            return;
+        }
         if about_to_stand && (installing || !self.join.votes() || self.now.mono < self.promised_until) {
             return;
         }
@@ -206,6 +221,17 @@ impl NodeMachine {
         self.raw.raft.election_elapsed = 0;
         self.send(from, ToPeer::Promise { term, sent, life: self.config.seed });
         self.settle_join();
+    }
+
+    /// Who promises is there, though its disk may hang: what it says for Raft waits for that.
+    pub(super) fn promised(&mut self, from: NodeId, term: u64, promised: Promised) {
+        self.lead.lease.promise(term, from, promised);
+        if self.is_leader()
+            && term == self.raw.raft.term
+            && let Some(progress) = self.raw.raft.mut_prs().get_mut(from.0)
+        {
+            progress.recent_active = true;
+        }
     }
 
     /// Nobody leads any more, and no promise to who did counts when what it gave out is over. Its own clock and this one's may

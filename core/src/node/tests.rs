@@ -10,7 +10,8 @@ use super::*;
 use crate::meta::ops::{GetAttr, Mkdir};
 use crate::meta::{Answer, Fault, Query};
 use crate::session::{Command, Reply, ToMount, ToNode};
-use crate::types::{Cred, Ino, Name, NoChange, Owner};
+use crate::types::{Cred, Errno, Ino, Name, NoChange, Owner};
+use raft::eraftpb::{Message, MessageType};
 use std::collections::BTreeSet;
 use std::sync::RwLock;
 
@@ -45,6 +46,10 @@ struct Cluster {
     cut_links: BTreeSet<(NodeId, NodeId)>,
     /// What Raft says does not reach these.
     deaf: BTreeSet<NodeId>,
+    /// Appends do not reach these.
+    no_appends: BTreeSet<NodeId>,
+    /// Who is to fetch the state has it at once, and hears no append then; else it takes for ever.
+    state_is_fetched: bool,
     held_disks: BTreeSet<NodeId>,
     mounts: Vec<(NodeId, Conn, ToMount)>,
     sent: Vec<(NodeId, NodeId, ToPeer)>,
@@ -82,6 +87,8 @@ impl Cluster {
             cut: BTreeSet::new(),
             cut_links: BTreeSet::new(),
             deaf: BTreeSet::new(),
+            no_appends: BTreeSet::new(),
+            state_is_fetched: false,
             held_disks: BTreeSet::new(),
             mounts: Vec::new(),
             sent: Vec::new(),
@@ -173,11 +180,23 @@ impl Cluster {
                 }
                 peer.inbox.push(Input::Stored(index));
             }
+            Output::FetchSnapshot { from } if self.state_is_fetched => {
+                self.no_appends.insert(id);
+                let (stored, state) = {
+                    let from = &self.peers[&from];
+                    (from.machine.raw.store().stored, from.disk.0.read().unwrap().clone())
+                };
+                let Some(peer) = self.peers.get_mut(&id) else { return };
+                *peer.disk.0.write().unwrap() = state;
+                peer.inbox.push(Input::SnapshotFetched(Some(stored)));
+            }
             Output::BecomeMember => peer.inbox.push(Input::MemberRecorded),
             Output::Mount { conn, message } => self.mounts.push((id, conn, message)),
             Output::Peer { to, message } => {
                 self.sent.push((id, to, message.clone()));
-                let heard = !(self.deaf.contains(&to) && matches!(message, ToPeer::Raft(_)));
+                let is_append = |m: &Message| m.get_msg_type() == MessageType::MsgAppend;
+                let unheard = |m: &Message| self.deaf.contains(&to) || (self.no_appends.contains(&to) && is_append(m));
+                let heard = !matches!(&message, ToPeer::Raft(message) if unheard(message));
                 let links = &self.cut_links;
                 if !self.cut.contains(&id)
                     && !self.cut.contains(&to)
@@ -386,6 +405,88 @@ fn a_leader_whose_disk_hangs_does_not_fill_its_memory() {
 }
 
 #[test]
+fn a_leader_whose_disk_hangs_leaves_the_lead_to_one_whose_does_not() {
+    let mut cluster = Cluster::formed();
+    let (hangs, follower) = (cluster.leader(), cluster.follower());
+    let session = cluster.greet(follower);
+    cluster.held_disks.insert(hangs);
+    for number in 1..=4 {
+        cluster.mount_says(follower, ToNode::Commands(vec![Cluster::mkdir(session, number)]));
+        cluster.pass(1_000_000);
+    }
+    assert_ne!(cluster.leader(), hangs);
+    assert_eq!(cluster.replies().len(), 4);
+    // It follows, and leads not again before its disk goes on, even if it is needed.
+    cluster.cut.insert(cluster.leader());
+    cluster.pass(10_000_000);
+    assert!(!cluster.machine(hangs).is_leader());
+    cluster.held_disks.clear();
+    cluster.finish_disk(hangs);
+    cluster.pass(5_000_000);
+    cluster.leader();
+}
+
+#[test]
+fn where_all_disks_hang_nobody_else_is_a_better_leader() {
+    let mut cluster = Cluster::formed();
+    let leader = cluster.leader();
+    let session = cluster.greet(leader);
+    cluster.held_disks.extend(cluster.peers.keys().copied().collect::<Vec<_>>());
+    cluster.mount_says(leader, ToNode::Commands(vec![Cluster::mkdir(session, 1)]));
+    cluster.pass(6_000_000);
+    assert_eq!(cluster.leader(), leader);
+    assert_eq!(cluster.replies().len(), 0);
+    assert!(cluster.reads(leader), "what was there before can be read");
+    for id in std::mem::take(&mut cluster.held_disks) {
+        cluster.finish_disk(id);
+    }
+    cluster.pass(100_000);
+    assert_eq!(cluster.replies().len(), 1);
+}
+
+#[test]
+fn growth_is_refused_when_no_majority_has_room() {
+    let mut cluster = Cluster::formed();
+    let (leader, follower) = (cluster.leader(), cluster.follower());
+    let third = cluster.peers.keys().copied().find(|id| *id != leader && *id != follower).unwrap();
+    let session = cluster.greet(leader);
+    let mut number = 0;
+    let mut answers = |cluster: &mut Cluster, op: Op| {
+        number += 1;
+        let command = Command { session, number, acked: number - 1, cred: Cred::ROOT, op };
+        cluster.mounts.clear();
+        cluster.mount_says(leader, ToNode::Commands(vec![command]));
+        cluster.pass(100_000);
+        let reply = |(_, _, m): &(NodeId, Conn, ToMount)| match m {
+            ToMount::Replies(replies) => replies.first().map(|(_, reply)| reply.clone()),
+            _ => None,
+        };
+        cluster.mounts.iter().find_map(reply).expect("a reply")
+    };
+    let mkdir = |name: &str| Cluster::mkdir_named(session, 1, name).op;
+    let room = |cluster: &mut Cluster, id: NodeId, free: u64| {
+        let space = Input::Space(Space { total: 1 << 40, free });
+        cluster.peers.get_mut(&id).unwrap().inbox.push(space);
+        cluster.pass(1_500_000);
+    };
+    for id in [leader, follower, third] {
+        room(&mut cluster, id, 1 << 39);
+    }
+    room(&mut cluster, follower, 1 << 20);
+    assert!(matches!(answers(&mut cluster, mkdir("a")), Reply::Done(_)), "two have room");
+    cluster.cut.insert(third);
+    cluster.pass(1_500_000);
+    assert_eq!(answers(&mut cluster, mkdir("b")), Reply::Failed(Errno::ENOSPC), "one of the two that are there");
+    cluster.cut.clear();
+    cluster.pass(1_500_000);
+    assert!(matches!(answers(&mut cluster, mkdir("b")), Reply::Done(_)));
+    room(&mut cluster, third, 1 << 20);
+    assert_eq!(answers(&mut cluster, mkdir("c")), Reply::Failed(Errno::ENOSPC));
+    let rmdir = Op::Rmdir(crate::meta::ops::Rmdir { dir: Ino::ROOT, name: Name::new(b"a").unwrap() });
+    assert!(matches!(answers(&mut cluster, rmdir), Reply::Done(_)), "what makes room is done");
+}
+
+#[test]
 fn an_append_is_acknowledged_only_when_it_is_on_disk() {
     let mut cluster = Cluster::formed();
     let (leader, follower) = (cluster.leader(), cluster.follower());
@@ -397,9 +498,7 @@ fn an_append_is_acknowledged_only_when_it_is_on_disk() {
     let acknowledged = |cluster: &Cluster| {
         let says = |(from, _, m): &(NodeId, NodeId, ToPeer)| match m {
             ToPeer::Raft(m) => {
-                *from == follower
-                    && m.get_msg_type() == raft::eraftpb::MessageType::MsgAppendResponse
-                    && m.index >= last
+                *from == follower && m.get_msg_type() == MessageType::MsgAppendResponse && m.index >= last
             }
             _ => false,
         };
@@ -427,6 +526,35 @@ fn a_node_that_lost_its_disk_votes_only_when_it_has_caught_up() {
     let leader = cluster.leader();
     assert!(cluster.machine(lost).status().member);
     assert_eq!(cluster.machine(lost).status().applied, cluster.machine(leader).status().applied);
+}
+
+/// Seed 4015343: everything came as a snapshot, and Raft had nothing more to say to it.
+#[test]
+fn a_node_that_fetched_all_there_is_votes_though_nothing_follows() {
+    let mut cluster = Cluster::formed();
+    let (leader, lost) = (cluster.leader(), cluster.follower());
+    let session = cluster.greet(leader);
+    cluster.cut.insert(lost);
+    for number in 1..=10 {
+        cluster.mount_says(leader, ToNode::Commands(vec![Cluster::mkdir(session, number)]));
+    }
+    cluster.mount_says(leader, ToNode::Goodbye);
+    cluster.pass(1_000_000);
+    let applied = cluster.machine(leader).status().applied;
+    let peer = cluster.peers.get_mut(&leader).unwrap();
+    peer.machine.keep_log_tail(0);
+    peer.inbox.push(Input::Checkpointed(applied));
+    cluster.pass(100_000);
+    cluster.start(lost, 3);
+    cluster.cut.clear();
+    // The append that says how far the log is committed gets lost.
+    cluster.state_is_fetched = true;
+    cluster.pass(3_000_000);
+    assert!(!cluster.machine(lost).status().member);
+    cluster.no_appends.clear();
+    cluster.pass(3_000_000);
+    assert_eq!(cluster.machine(lost).status().applied, applied, "nothing followed");
+    assert!(cluster.machine(lost).status().member);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 use crate::config::check_address;
 use crate::handle::{NodeHandle, NotBroken, NotChanged};
+use crate::room::ROOM_MIN;
 use crate::slices::{Survey, VerifiedCopy};
+use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::locks::FileLock;
 use baton_core::meta::{Fault, Key, Stop, Store, Value, check, encode_key, encode_value};
 use baton_core::node::{CopyRow, PeerStatus, Status as NodeStatus};
@@ -14,7 +16,7 @@ use tonic::{Request, Response, Status};
 /// A follower this many entries behind is named in the health lines.
 const LAG_WORTH_TELLING: u64 = 10_000;
 /// Below this the disk is told to be nearly full; at the reserve itself nothing more is taken.
-const SPACE_WORTH_TELLING: u64 = 2 * baton_core::limits::DISK_RESERVE;
+const SPACE_WORTH_TELLING: u64 = 2 * DISK_RESERVE;
 
 /// What does not change while a node runs.
 pub(crate) struct About {
@@ -361,7 +363,12 @@ fn health(status: &NodeStatus, nodes: &[v1::NodeStatus], survey: Option<&Survey>
             lines.push(format!("node {} is {} entries behind", node.id, node.lag));
         }
         if node.disk_total > 0 && node.disk_free < SPACE_WORTH_TELLING {
-            lines.push(format!("node {} has {} MiB left on its disk", node.id, node.disk_free >> 20));
+            let what = match node.disk_free {
+                free if free < ROOM_MIN => ": it writes nothing until there is room",
+                free if free < DISK_RESERVE => ": it takes no file data until there is room",
+                _ => "",
+            };
+            lines.push(format!("node {} has {} MiB left on its disk{what}", node.id, node.disk_free >> 20));
         }
     }
     lines

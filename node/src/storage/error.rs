@@ -43,6 +43,12 @@ impl StorageError {
         StorageError::Damaged { what, path: path.to_owned(), why: why.to_string() }
     }
 
+    /// Whether there was no room.
+    pub fn is_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, StorageError::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+
     /// Whether the node must be rebuilt from its peers.
     pub fn is_damage(&self) -> bool {
         matches!(self, StorageError::Damaged { .. })

@@ -282,6 +282,10 @@ impl World {
         self.nodes[node].full = true;
         self.tell_room(node);
         let lasts = self.rng.range(500_000, 8_000_000);
+        if self.rng.one_in(3) {
+            self.stats.count("disk full to the brim");
+            self.nodes[node].disk_hangs_until = self.now + lasts;
+        }
         self.after(lasts, Event::Fault(Fault::DiskRoom(node)));
     }
 

@@ -26,7 +26,6 @@ impl World {
             return;
         }
         let outcome = match self.node_of(mount) {
-            Some(node) if self.nodes[node].full => Err(SliceFault::Full),
             Some(node) => self.replicate(node, id, &data),
             None => Err(SliceFault::Unreachable),
         };
@@ -54,7 +53,11 @@ impl World {
             }
             kept.push(node);
         }
-        if kept.len() < copies_wanted(staying.len()).min(2) { Err(SliceFault::Unreachable) } else { Ok(kept) }
+        if kept.len() >= copies_wanted(staying.len()).min(2) {
+            return Ok(kept);
+        }
+        let is_full = |node: &NodeId| self.node_at(*node).is_some_and(|at| self.nodes[at].full);
+        Err(if staying.iter().any(is_full) { SliceFault::Full } else { SliceFault::Unreachable })
     }
 
     pub(super) fn get_arrives(&mut self, mount: usize, life: Life, call: CallId, parts: &[SlicePart]) {

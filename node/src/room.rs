@@ -1,0 +1,68 @@
+//! A disk that is full makes its node wait, not end: what it cannot write it does not answer for, the others go on without it,
+//! and it goes on when there is room.
+//!
+//! Long before, file data goes elsewhere and growth is refused ([`DISK_RESERVE`](baton_core::limits::DISK_RESERVE)); so it is
+//! others that fill a disk to the brim. A log that is appended to where there is no room is left alone by the engine, but a
+//! state store that once failed to write has to be opened anew: so both stop while there still is some.
+
+use crate::storage::StorageError;
+use rustix::fs::statvfs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Below this neither log nor state is written. A file more of the log takes half of it.
+pub(crate) const ROOM_MIN: u64 = 64 << 20;
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
+#[derive(Clone)]
+pub(crate) struct Room {
+    folder: PathBuf,
+    /// The node ends: nobody waits any more.
+    ends: Arc<AtomicBool>,
+}
+
+impl Room {
+    pub(crate) fn new(folder: PathBuf) -> Room {
+        Room { folder, ends: Arc::default() }
+    }
+
+    pub(crate) fn node_ends(&self) {
+        self.ends.store(true, Ordering::SeqCst);
+    }
+
+    /// What cannot be told is taken for room: then the write itself says what is wrong.
+    pub(crate) fn is_there(&self) -> bool {
+        statvfs(&self.folder).map_or(true, |found| found.f_bavail * found.f_frsize >= ROOM_MIN)
+    }
+
+    /// Carries out when there is room, and again if there was none after all.
+    pub(crate) fn when_there<T>(&self, act: impl Fn() -> Result<T, StorageError>) -> Result<T, StorageError> {
+        let mut said: Option<Instant> = None;
+        loop {
+            let ends = self.ends.load(Ordering::SeqCst);
+            if ends || self.is_there() {
+                match act() {
+                    Err(error) if error.is_full() && !ends => {}
+                    outcome => {
+                        if said.is_some() && outcome.is_ok() {
+                            tracing::info!("there is room on the disk again: this node goes on");
+                        }
+                        return outcome;
+                    }
+                }
+            }
+            if said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
+                said = Some(Instant::now());
+                tracing::error!(
+                    folder = %self.folder.display(),
+                    "the disk is full: this node writes nothing until {} MiB are free. The others go on without it",
+                    ROOM_MIN >> 20
+                );
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+}
