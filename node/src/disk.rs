@@ -213,9 +213,9 @@ impl StoreThread {
                 }
                 self.tell(Event::Input(Input::Stored(to.index)));
             }
-            StoreJob::Compact(to) => self.log.compact_to(to)?,
+            StoreJob::Compact(to) => self.room.when_there(|| self.log.compact_to(to))?,
             StoreJob::Import(parts) => {
-                let got = self.import(&parts);
+                let got = self.room.when_there(|| Ok(())).map_err(|e| e.to_string()).and_then(|()| self.import(&parts));
                 if let Err(why) = &got {
                     tracing::warn!("a snapshot could not be taken in: {why}");
                 }

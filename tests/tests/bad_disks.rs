@@ -1,7 +1,9 @@
 //! Disks that lie or are full: damaged slices, a damaged log, a damaged state, no room.
 
+use baton_node::storage::{LogWrite, RaftLog};
 use baton_tests::harness::load::{assert_kept, longest_gap, under_load};
 use baton_tests::harness::{Cluster, Mount, SmallDisk, eventually, is_root, number_from_env, sh, try_sh};
+use raft::eraftpb::Entry;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -393,4 +395,38 @@ fn disks_filled_to_the_brim_stop_no_program_while_a_majority_has_room_and_readin
     assert_kept(&promised, &folders[0]);
     cluster.assert_sound();
     eventually("a deep check finds nothing", Duration::from_secs(60), || cluster.deep_check(&[]).ok());
+}
+
+/// Where there is no room the log takes nothing, loses nothing, and goes on when there is some.
+#[test]
+fn a_log_without_room_is_the_log_it_was() {
+    if !is_root() {
+        eprintln!("SKIPPED: only root can make a small disk");
+        return;
+    }
+    let disk = SmallDisk::new(120);
+    let dir = disk.path().join("log");
+    let write = |index: u64| {
+        let data = random(index, 1 << 20).into();
+        LogWrite { entries: vec![Entry { index, term: 1, data, ..Entry::default() }], ..LogWrite::default() }
+    };
+    let (log, _) = RaftLog::open(&dir).unwrap();
+    let mut next = 1;
+    for size in [200, 300] {
+        let refused = loop {
+            match log.append(&write(next), true) {
+                Ok(()) => next += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(refused.is_full(), "{refused}");
+        assert!(log.append(&write(next), true).unwrap_err().is_full(), "and again");
+        disk.resize(size);
+    }
+    log.append(&write(next), true).unwrap();
+    drop(log);
+    let (_log, found) = RaftLog::open(&dir).unwrap();
+    assert!(next > 100, "{next} entries");
+    assert_eq!(found.entries.len() as u64, next);
+    assert!(found.entries.iter().zip(1..).all(|(entry, index)| *entry == write(index).entries[0]));
 }

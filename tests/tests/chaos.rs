@@ -2,11 +2,12 @@
 //! and mounts, each in a network namespace of its own. Afterwards all that was answered for is looked for.
 //!
 //! A minute by default; `BATON_CHAOS_SECONDS=3600` for an hour, `BATON_CHAOS_SEED` for another order,
-//! `BATON_CHAOS_ONLY=KillLeader` for one thing alone. Clocks are left alone
-//! here: these are the machine's. The simulator lets them jump.
+//! `BATON_CHAOS_ONLY=KillLeader` for one thing alone.
 
 use baton_tests::harness::load::{assert_kept, longest_between, under_load};
-use baton_tests::harness::{Cluster, Mount, Net, eventually, number_from_env, program, sh, try_sh};
+use baton_tests::harness::{
+    Cluster, FalseClock, Mount, Net, SmallDisk, eventually, folder, number_from_env, program, sh, try_sh,
+};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -46,9 +47,13 @@ enum Fault {
     FreezeMount,
     /// A mount and the leader are killed in the same moment.
     KillMountAndLeader,
+    /// Something else fills the disk of one node, to the brim or nearly so.
+    FillDisk,
+    /// The date of a node is set to another, and stays so.
+    SetDate,
 }
 
-const ALL: [Fault; 16] = [
+const ALL: [Fault; 18] = [
     Fault::KillNode,
     Fault::KillLeader,
     Fault::KillAll,
@@ -65,6 +70,8 @@ const ALL: [Fault; 16] = [
     Fault::CutMount,
     Fault::FreezeMount,
     Fault::KillMountAndLeader,
+    Fault::FillDisk,
+    Fault::SetDate,
 ];
 
 /// Numbers that follow from a seed.
@@ -86,6 +93,9 @@ struct Chaos {
     cluster: Cluster,
     mounts: [Mount; 2],
     victim: Option<Mount>,
+    /// Of the last node.
+    disk: SmallDisk,
+    clocks: Vec<FalseClock>,
     dice: Dice,
 }
 
@@ -163,6 +173,17 @@ impl Chaos {
                 }
                 self.victim = Some(Mount::start_at(&self.net, VICTIM, &self.cluster.addresses()));
             }
+            Fault::FillDisk => {
+                let left = [0, 40, 200][self.dice.below(3)];
+                self.disk.fill_up_to(left);
+                self.wait(1_000, 6_000);
+                self.disk.make_room();
+            }
+            Fault::SetDate => {
+                let seconds = [1, 60, 86_400, 10_000_000][self.dice.below(4)] * (self.dice.below(200) as i64 - 100);
+                self.clocks[place(node)].is_off_by(seconds);
+                self.wait(1_000, 3_000);
+            }
         }
     }
 
@@ -237,7 +258,11 @@ const SQLITE: &str = "sqlite3 -cmd '.timeout 60000' t.db 'insert into t values(1
 fn what_was_answered_for_outlives_everything_that_goes_wrong() {
     let Some(net) = Net::start(NODES + 3) else { return };
     net.enter();
-    let cluster = Cluster::start_on(&net, NODES);
+    let disk = SmallDisk::new(3_000);
+    let clocks: Vec<FalseClock> = (0..NODES).map_while(|_| FalseClock::new()).collect();
+    assert!(clocks.iter().all(FalseClock::is_believed));
+    let folders = [folder("node"), folder("node"), disk.path().join("node")];
+    let cluster = Cluster::start_on(&net, &folders, &clocks);
     let addresses = cluster.addresses();
     let mounts = [Mount::start_at(&net, A, &addresses), Mount::start_at(&net, B, &addresses)];
     let victim = Some(Mount::start_at(&net, VICTIM, &addresses));
@@ -254,7 +279,7 @@ fn what_was_answered_for_outlives_everything_that_goes_wrong() {
     if has_sqlite {
         sh(&db, "sqlite3 t.db 'create table t(i integer)'");
     }
-    let mut chaos = Chaos { net, cluster, mounts, victim, dice: Dice(seed) };
+    let mut chaos = Chaos { net, cluster, mounts, victim, disk, clocks, dice: Dice(seed) };
     let only = std::env::var("BATON_CHAOS_ONLY").ok();
     let stop = AtomicBool::new(false);
     let (counted, committed, inserted) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
@@ -277,7 +302,8 @@ fn what_was_answered_for_outlives_everything_that_goes_wrong() {
                     if order.is_empty() {
                         order.extend(
                             ALL.into_iter()
-                                .filter(|fault| only.as_ref().is_none_or(|only| *only == format!("{fault:?}"))),
+                                .filter(|fault| only.as_ref().is_none_or(|only| *only == format!("{fault:?}")))
+                                .filter(|fault| *fault != Fault::SetDate || !chaos.clocks.is_empty()),
                         );
                     }
                     let fault = order.swap_remove(chaos.dice.below(order.len()));

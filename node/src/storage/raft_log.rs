@@ -169,7 +169,12 @@ impl RaftLog {
                 span.failed = false;
                 Ok(())
             }
-            Ok(Err(error)) => Err(engine_error(what, &self.dir, error)),
+            Ok(Err(error)) => {
+                let error = engine_error(what, &self.dir, error);
+                // Where there is no room the engine takes back what it began.
+                span.failed = !error.is_full();
+                Err(error)
+            }
             Err(_) => Err(failed()),
         }
     }

@@ -1,4 +1,4 @@
-use super::{Admin, Delay, Mount, Net, Process, baton, baton_in, eventually, guardian};
+use super::{Admin, Delay, FalseClock, Mount, Net, Process, baton, baton_in, eventually, guardian};
 use baton_proto::v1::StatusReply;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,8 @@ struct Node {
     peers: Option<String>,
     /// The process in whose network namespace it runs, if not in the test's own.
     holder: Option<u32>,
+    /// The clock that it believes, if not the machine's.
+    clock: Option<FalseClock>,
 }
 
 /// What one node says of itself.
@@ -59,17 +61,18 @@ impl Cluster {
             process: None,
             peers: None,
             holder: None,
+            clock: None,
         });
         Cluster { nodes: nodes.collect(), plain: None }
     }
 
-    /// A node at each of the first places of a network: node 1 at place 0.
-    pub fn start_on(net: &Net, nodes: usize) -> Cluster {
-        let folder = guardian::folder("cluster");
-        let mut cluster = Cluster::plan(&(1..=nodes).map(|id| folder.join(format!("node-{id}"))).collect::<Vec<_>>());
+    /// A node at each of the first places of a network (node 1 at place 0), with clocks of their own, if there are any.
+    pub fn start_on(net: &Net, folders: &[PathBuf], clocks: &[FalseClock]) -> Cluster {
+        let mut cluster = Cluster::plan(folders);
         for (place, node) in cluster.nodes.iter_mut().enumerate() {
             node.address = format!("{}:7400", net.address(place));
             node.holder = Some(net.holder(place));
+            node.clock = clocks.get(place).cloned();
         }
         for id in cluster.ids() {
             cluster.restart(id);
@@ -157,7 +160,15 @@ impl Cluster {
         let said = process.said();
         let number = said.lines().find_map(|line| line.strip_prefix("the cluster took this node in as node "));
         let id = number.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("it has no number:\n{said}"));
-        self.nodes.push(Node { id, address, data: folder, process: Some(process), peers: None, holder: None });
+        self.nodes.push(Node {
+            id,
+            address,
+            data: folder,
+            process: Some(process),
+            peers: None,
+            holder: None,
+            clock: None,
+        });
         id
     }
 
@@ -256,6 +267,9 @@ impl Cluster {
         };
         command.args(["--metrics", "none", "--data"]);
         command.arg(&node.data).env("BATON_LOG", "info").env("NO_COLOR", "1");
+        if let Some(clock) = &node.clock {
+            clock.give_to(&mut command);
+        }
         Process::start(&format!("node-{id}"), command)
     }
 

@@ -1,5 +1,6 @@
 //! A program that writes, renames, removes and appends, and remembers what it was answered for; and whether that is kept.
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 /// What a program was promised: bytes that were answered for, under a name.
 #[derive(Default)]
 pub struct Promised {
-    files: Vec<(PathBuf, Vec<u8>)>,
+    /// Whose, and which of its files.
+    files: VecDeque<(PathBuf, String, usize)>,
     gone: Vec<PathBuf>,
     /// Lines of the shared log, by writer.
     lines: Vec<String>,
@@ -22,6 +24,8 @@ pub struct Promised {
 #[derive(Default)]
 struct Timed(Vec<(Instant, Duration)>);
 
+/// Files that a program keeps; then the oldest goes.
+const FILES_MAX: usize = 2_000;
 /// An operation that takes longer is worth keeping in mind.
 const SLOW: Duration = Duration::from_millis(20);
 
@@ -63,9 +67,15 @@ fn program(folder: &Path, writer: &str, stop: &AtomicBool) -> Promised {
             timed.run(&kept, || std::fs::remove_file(&kept));
             promised.gone.push(kept);
         } else {
-            promised.files.push((kept, bytes));
+            promised.files.push_back((kept, writer.to_owned(), number));
         }
         promised.gone.push(made);
+        if promised.files.len() > FILES_MAX
+            && let Some((oldest, ..)) = promised.files.pop_front()
+        {
+            timed.run(&oldest, || std::fs::remove_file(&oldest));
+            promised.gone.push(oldest);
+        }
         let line = format!("{writer} {number}");
         let mut log = timed.run(&log, || OpenOptions::new().append(true).create(true).open(&log));
         // In one write: `writeln!` would make two, and between them the other writer may come.
@@ -104,10 +114,10 @@ pub fn under_load(folders: &[PathBuf], faults: impl FnOnce()) -> Vec<Promised> {
 pub fn assert_kept(promised: &[Promised], folder: &Path) -> usize {
     let there = |path: &Path| folder.join(path.file_name().unwrap());
     let mut files = 0;
-    for (path, bytes) in promised.iter().flat_map(|promised| &promised.files) {
-        let path = there(path);
+    for (path, writer, number) in promised.iter().flat_map(|promised| &promised.files) {
+        let (path, bytes) = (there(path), data(writer, *number));
         let found = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        assert!(found == *bytes, "{} has {} other bytes", path.display(), found.len());
+        assert!(found == bytes, "{} has {} other bytes", path.display(), found.len());
         files += 1;
     }
     for path in promised.iter().flat_map(|promised| &promised.gone) {

@@ -8,6 +8,7 @@
 mod client;
 mod cluster;
 mod delay;
+mod false_clock;
 mod guardian;
 pub mod load;
 mod mount;
@@ -19,6 +20,7 @@ mod small_disk;
 pub use client::{Admin, RawBytes, raw_call};
 pub use cluster::{Cluster, NodeState};
 pub use delay::Delay;
+pub use false_clock::FalseClock;
 pub use guardian::{folder, root};
 pub use mount::{Mount, Up, need_fuse};
 pub use net::Net;
