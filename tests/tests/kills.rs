@@ -29,6 +29,41 @@ fn all_nodes_killed_at_once_lose_nothing_that_was_answered_for() {
     }
 }
 
+/// Tens of kills of one node after the other, a leader among every few; all is looked for after each ten. `BATON_KILLS=1000` for
+/// some three quarters of an hour.
+#[test]
+fn nodes_killed_one_after_the_other_lose_nothing_that_was_answered_for() {
+    let mut cluster = Cluster::start();
+    let (a, b) = (cluster.mount(), cluster.mount());
+    let (mut killed, mut leaders, mut longest) = (0, 0, Duration::ZERO);
+    let kills = number_from_env("BATON_KILLS", 10);
+    while killed < kills {
+        let name = format!("after-{killed}");
+        let folders = [a.folder(&name), b.path(&name)];
+        let promised = under_load(&folders, || {
+            for _ in 0..10 {
+                killed += 1;
+                let leader = cluster.leader();
+                let victim = if killed % 4 == 0 { leader } else { killed % 3 + 1 };
+                leaders += u64::from(victim == leader);
+                cluster.kill(victim);
+                // From at once to long after another one leads.
+                std::thread::sleep(Duration::from_millis(killed * 379 % 2_000));
+                cluster.restart(victim);
+                cluster.wait_caught_up_in_log(victim, Duration::from_secs(60));
+            }
+        });
+        longest = longest.max(longest_gap(&promised));
+        assert_kept(&promised, &folders[1]);
+        let fresh = cluster.mount();
+        assert_kept(&promised, &fresh.path(&name));
+        cluster.assert_sound();
+        drop(fresh);
+        sh(a.dir(), &format!("rm -r {name}"));
+        println!("{killed} killed, {leaders} of them leading: longest operation {longest:?}");
+    }
+}
+
 /// One of three, on which the mounts hang, is killed under load; its disk is lost; it is rebuilt; then another one goes.
 fn one_of_three(which: &str, pick: impl Fn(&Cluster) -> u64) {
     let mut cluster = Cluster::start();
