@@ -35,6 +35,8 @@ pub enum Why {
     Order(&'static str),
     #[error("is {theirs}: this build understands up to {ours}; update it first")]
     Newer { theirs: u32, ours: u32 },
+    #[error("is {theirs}: this build speaks {ours} and newer; update whoever sent it")]
+    Older { theirs: u32, ours: u32 },
 }
 
 impl Why {

@@ -1,11 +1,12 @@
 //! Node to node: [`ToPeer`], the frames it travels in, and the greeting that comes first.
 
-use crate::WIRE_VERSION;
 use crate::bad::{BadMessage, Why};
 use crate::field::{Field, Message, at_least, at_most, enums, messages, need};
+use crate::session::have_one_in_common;
 use crate::session::{read_client, read_commands, read_question, wire_commands, wire_question, wire_who_holds};
 use crate::v1::to_peer::propose::Is as Housekeeping;
 use crate::v1::{self, to_peer};
+use crate::{WIRE_OLDEST, WIRE_VERSION};
 use baton_core::meta::Op;
 use baton_core::node::{PARCEL_MAX, Parcel, Seat, Space, ToPeer, ViewId, Walked};
 use baton_core::token::{self, Grant, Mode, Say};
@@ -29,6 +30,8 @@ pub struct PeerHello {
     pub node: NodeId,
     /// Not checked while unpacking, so that whoever greets from the future can be told why it is refused.
     pub wire_version: u32,
+    /// The oldest version that it speaks.
+    pub wire_oldest: u32,
     /// Where the others reach it.
     pub address: String,
 }
@@ -45,6 +48,7 @@ pub enum Refusal {
     WrongCluster,
     WrongNode,
     NewerVersion,
+    OlderVersion,
     Removed,
 }
 
@@ -63,11 +67,11 @@ const ADDRESS_MAX: usize = 260;
 const TREE_MAX: usize = 1_024;
 
 enums! {
-    Refusal = v1::Refusal { WrongCluster, WrongNode, NewerVersion, Removed }
+    Refusal = v1::Refusal { WrongCluster, WrongNode, NewerVersion, OlderVersion, Removed }
 }
 
 messages! {
-    PeerHello = v1::PeerHello { cluster, node, wire_version, address } if is_a_greeting;
+    PeerHello = v1::PeerHello { cluster, node, wire_version, wire_oldest, address } if is_a_greeting;
     PeerRefusal = v1::PeerRefusal { reason, detail };
     SnapshotRequest = v1::SnapshotRequest { cluster, node, index };
     Space = v1::Space { total, free };
@@ -82,19 +86,21 @@ fn is_a_greeting(hello: &PeerHello) -> Result<(), BadMessage> {
 impl PeerHello {
     /// The greeting of this build.
     pub fn new(cluster: Option<ClusterId>, node: NodeId, address: String) -> PeerHello {
-        PeerHello { cluster, node, wire_version: WIRE_VERSION, address }
+        PeerHello { cluster, node, wire_version: WIRE_VERSION, wire_oldest: WIRE_OLDEST, address }
     }
 
     /// Whether this node talks to the one that greeted with `theirs`; `expected` is the node that was dialled, where that
     /// is known. Of two clusters that differ neither talks to the other; a node without one yet talks to any.
     pub fn judge(&self, theirs: &PeerHello, expected: Option<NodeId>) -> Result<(), PeerRefusal> {
         let refuse = |reason, detail| Err(PeerRefusal { reason, detail });
-        if theirs.wire_version > self.wire_version {
+        if let Err(why) = have_one_in_common(theirs.wire_oldest, theirs.wire_version) {
+            let is_newer = matches!(why, Why::Newer { .. });
+            let (older, newer) = if is_newer { (self, theirs) } else { (theirs, self) };
             let detail = format!(
-                "node {} speaks wire version {}, node {} understands up to {}: update it first",
-                theirs.node, theirs.wire_version, self.node, self.wire_version
+                "node {} speaks wire version {}, node {} no older one than {}: update node {0}",
+                older.node, older.wire_version, newer.node, newer.wire_oldest
             );
-            return refuse(Refusal::NewerVersion, detail);
+            return refuse(if is_newer { Refusal::NewerVersion } else { Refusal::OlderVersion }, detail);
         }
         if let (Some(ours), Some(other)) = (self.cluster, theirs.cluster)
             && ours != other
@@ -368,7 +374,9 @@ mod tests {
         assert_eq!(reason(greeting(Some(ClusterId(8)), 2), None), Some(Refusal::WrongCluster));
         assert_eq!(reason(greeting(Some(OURS), 3), Some(2)), Some(Refusal::WrongNode));
         assert_eq!(reason(greeting(Some(OURS), 1), None), Some(Refusal::WrongNode));
-        let newer = PeerHello { wire_version: WIRE_VERSION + 1, ..greeting(Some(OURS), 2) };
-        assert_eq!(reason(newer, None), Some(Refusal::NewerVersion));
+        let speaks = |wire_oldest, wire_version| PeerHello { wire_oldest, wire_version, ..greeting(Some(OURS), 2) };
+        assert_eq!(reason(speaks(WIRE_VERSION + 1, WIRE_VERSION + 1), None), Some(Refusal::NewerVersion));
+        assert_eq!(reason(speaks(0, WIRE_OLDEST - 1), None), Some(Refusal::OlderVersion));
+        assert_eq!(reason(speaks(WIRE_VERSION, WIRE_VERSION + 7), None), None, "it speaks as this one does");
     }
 }

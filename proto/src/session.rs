@@ -5,7 +5,7 @@ use crate::copies::{read_objects, wire_objects};
 use crate::field::{Field, Message, at_least, at_most, messages, need};
 use crate::ops::is_clusters_own;
 use crate::v1::{self, to_mount, to_node};
-use crate::{CLIENT_MAX, MESSAGE_MAX, WIRE_VERSION};
+use crate::{CLIENT_MAX, MESSAGE_MAX, WIRE_OLDEST, WIRE_VERSION};
 use baton_core::limits::SESSION_WINDOW;
 use baton_core::meta::{
     Op, Query,
@@ -91,10 +91,17 @@ pub(crate) fn read_client(client: String) -> Result<String, BadMessage> {
     Ok(client)
 }
 
-/// Versions count from 1, and a newer build may mean what this one does not know.
-pub(crate) fn known_version(theirs: u32) -> Result<(), BadMessage> {
-    at_least(theirs as usize, 1, "wire_version")?;
-    if theirs > WIRE_VERSION { Err(Why::Newer { theirs, ours: WIRE_VERSION }.at("wire_version")) } else { Ok(()) }
+/// Whether there is a version that both speak: this build, and one that speaks from `oldest` to `newest`. Versions count from
+/// 1; who names no oldest speaks one only.
+pub(crate) fn have_one_in_common(oldest: u32, newest: u32) -> Result<(), Why> {
+    let oldest = if oldest == 0 { newest } else { oldest };
+    if oldest > WIRE_VERSION {
+        Err(Why::Newer { theirs: oldest, ours: WIRE_VERSION })
+    } else if newest < WIRE_OLDEST {
+        Err(Why::Older { theirs: newest, ours: WIRE_OLDEST })
+    } else {
+        Ok(())
+    }
 }
 
 impl From<ToNode> for v1::ToNode {
@@ -102,7 +109,8 @@ impl From<ToNode> for v1::ToNode {
         use to_node::Is;
         let is = match message {
             ToNode::Hello { session, client, nonce } => {
-                Is::Hello(to_node::Hello { session: session.into_wire(), client, nonce, wire_version: WIRE_VERSION })
+                let (wire_version, wire_oldest) = (WIRE_VERSION, WIRE_OLDEST);
+                Is::Hello(to_node::Hello { session: session.into_wire(), client, nonce, wire_version, wire_oldest })
             }
             ToNode::Commands(commands) => Is::Commands(wire_commands(commands)),
             ToNode::Ask { id, cred, query, keep: false } => Is::Ask(wire_question(id, cred, query)),
@@ -125,7 +133,7 @@ impl TryFrom<v1::ToNode> for ToNode {
         use to_node::Is;
         Ok(match message.is.ok_or(Why::Missing.at("a mount's message"))? {
             Is::Hello(hello) => {
-                known_version(hello.wire_version)?;
+                have_one_in_common(hello.wire_oldest, hello.wire_version).map_err(|why| why.at("wire_version"))?;
                 ToNode::Hello {
                     session: need(hello.session, "hello.session")?,
                     client: read_client(hello.client)?,

@@ -192,18 +192,22 @@ fn an_enum_that_was_left_out_or_is_not_known_is_never_guessed() {
 
 #[test]
 fn a_newer_mount_is_told_so() {
-    let hello = |wire_version| v1::ToNode {
+    let hello = |wire_oldest, wire_version| v1::ToNode {
         is: Some(v1::to_node::Is::Hello(v1::to_node::Hello {
             session: None,
             client: "c".into(),
             nonce: 1,
             wire_version,
+            wire_oldest,
         })),
     };
-    assert!(ToNode::try_from(hello(WIRE_VERSION)).is_ok());
+    assert!(ToNode::try_from(hello(WIRE_OLDEST, WIRE_VERSION)).is_ok());
+    assert!(ToNode::try_from(hello(WIRE_VERSION, WIRE_VERSION + 1)).is_ok());
     let newer = Why::Newer { theirs: WIRE_VERSION + 1, ours: WIRE_VERSION };
-    assert_eq!(ToNode::try_from(hello(WIRE_VERSION + 1)).unwrap_err(), bad("wire_version", newer));
-    assert!(ToNode::try_from(hello(0)).is_err());
+    assert_eq!(ToNode::try_from(hello(0, WIRE_VERSION + 1)).unwrap_err(), bad("wire_version", newer));
+    let older = Why::Older { theirs: WIRE_OLDEST - 1, ours: WIRE_OLDEST };
+    assert_eq!(ToNode::try_from(hello(0, WIRE_OLDEST - 1)).unwrap_err(), bad("wire_version", older));
+    assert!(ToNode::try_from(hello(0, 0)).is_err());
 }
 
 #[test]

@@ -302,9 +302,17 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
 }
 
 pub(crate) fn peer_frame() -> impl Strategy<Value = PeerFrame> {
-    let hello = (option::of(id().prop_map(ClusterId)), node(), 1..=u32::MAX, "[a-z0-9.]{0,20}:[0-9]{1,5}")
-        .prop_map(|(cluster, node, wire_version, address)| PeerHello { cluster, node, wire_version, address });
-    let reasons = [Refusal::WrongCluster, Refusal::WrongNode, Refusal::NewerVersion, Refusal::Removed];
+    let hello =
+        (option::of(id().prop_map(ClusterId)), node(), [1..=u32::MAX, 0..=u32::MAX], "[a-z0-9.]{0,20}:[0-9]{1,5}")
+            .prop_map(|(cluster, node, [wire_version, wire_oldest], address)| PeerHello {
+                cluster,
+                node,
+                wire_version,
+                wire_oldest,
+                address,
+            });
+    let reasons =
+        [Refusal::WrongCluster, Refusal::WrongNode, Refusal::NewerVersion, Refusal::OlderVersion, Refusal::Removed];
     let reason = prop::sample::select(reasons.to_vec());
     prop_oneof![
         hello.prop_map(PeerFrame::Hello),
