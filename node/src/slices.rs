@@ -200,25 +200,36 @@ impl Slices {
             Err(_) => SliceFault::Unreachable,
         };
         let damaged_here = worst == SliceFault::Damaged;
-        let mut others: Vec<NodeId> = part.nodes.iter().filter(|node| **node != self.me).copied().collect();
-        others.sort_by_key(|node| self.is_slow(*node));
-        for from in others {
-            let get = self.peers.get_slice(from, part.clone());
-            let got = tokio::time::timeout(READ_PATIENCE, get).await.unwrap_or_else(|_| {
-                self.note_slow([from].iter());
-                Err(SliceFault::Unreachable)
-            });
-            match got {
+        let (mut listed, mut others) = (part.nodes.clone(), self.nodes());
+        listed.retain(|node| *node != self.me);
+        listed.sort_by_key(|node| self.is_slow(*node));
+        others.retain(|node| *node != self.me && !listed.contains(node));
+        let last_listed = listed.len();
+        for (at, from) in listed.into_iter().chain(others).enumerate() {
+            // Others may have copies of which the list does not know yet, but whoever is listed is better waited for.
+            if at == last_listed && worst == SliceFault::Unreachable {
+                break;
+            }
+            match self.get_from(from, part.clone()).await {
                 Ok(bytes) => {
                     if damaged_here {
                         self.mend(part.id, from);
                     }
                     return Ok(bytes);
                 }
-                Err(fault) => worst = graver(worst, fault),
+                Err(fault) if at < last_listed => worst = graver(worst, fault),
+                Err(_) => {}
             }
         }
         Err(worst)
+    }
+
+    async fn get_from(&self, from: NodeId, part: SlicePart) -> Result<Bytes, SliceFault> {
+        let get = self.peers.get_slice(from, part);
+        tokio::time::timeout(READ_PATIENCE, get).await.unwrap_or_else(|_| {
+            self.note_slow([from].iter());
+            Err(SliceFault::Unreachable)
+        })
     }
 
     /// Fetches a whole slice from somebody who has it, and keeps it in the place of what is here.

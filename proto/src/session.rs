@@ -2,7 +2,7 @@
 
 use crate::bad::{BadMessage, Why};
 use crate::copies::{read_objects, wire_objects};
-use crate::field::{Field, Message, at_least, at_most, messages, need};
+use crate::field::{Field, Message, at_most, messages, need};
 use crate::ops::is_clusters_own;
 use crate::v1::{self, to_mount, to_node};
 use crate::{CLIENT_MAX, MESSAGE_MAX, WIRE_OLDEST, WIRE_VERSION};

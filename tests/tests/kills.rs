@@ -1,7 +1,7 @@
 //! kill -9: of all nodes at once, of one in three, of a disk, of a mount. Programs on the mounts see nothing but a pause, and
 //! what was answered for is there.
 
-use baton_tests::harness::load::{assert_kept, data, longest_gap, under_load};
+use baton_tests::harness::load::{assert_kept, data, longest_gap, slower_than, under_load};
 use baton_tests::harness::{Cluster, Mount, eventually, number_from_env, sh};
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -40,20 +40,28 @@ fn nodes_killed_one_after_the_other_lose_nothing_that_was_answered_for() {
     while killed < kills {
         let name = format!("after-{killed}");
         let folders = [a.folder(&name), b.path(&name)];
+        let began = Instant::now();
+        let mut events = Vec::new();
         let promised = under_load(&folders, || {
             for _ in 0..10 {
                 killed += 1;
                 let leader = cluster.leader();
                 let victim = if killed % 4 == 0 { leader } else { killed % 3 + 1 };
                 leaders += u64::from(victim == leader);
+                events.push((began.elapsed(), format!("node {victim} killed, node {leader} leads")));
                 cluster.kill(victim);
                 // From at once to long after another one leads.
                 std::thread::sleep(Duration::from_millis(killed * 379 % 2_000));
                 cluster.restart(victim);
+                events.push((began.elapsed(), format!("node {victim} started")));
                 cluster.wait_caught_up_in_log(victim, Duration::from_secs(60));
+                events.push((began.elapsed(), format!("node {victim} caught up")));
             }
         });
         longest = longest.max(longest_gap(&promised));
+        for (at, took) in slower_than(&promised, Duration::from_secs(5)) {
+            println!("an operation took {took:?} from {:?} on: {events:#?}", at - began);
+        }
         assert_kept(&promised, &folders[1]);
         let fresh = cluster.mount();
         assert_kept(&promised, &fresh.path(&name));

@@ -132,6 +132,11 @@ pub fn assert_kept(promised: &[Promised], folder: &Path) -> usize {
     files
 }
 
+/// Operations that took longer: when each began, and how long it took.
+pub fn slower_than(promised: &[Promised], limit: Duration) -> Vec<(Instant, Duration)> {
+    promised.iter().flat_map(|promised| &promised.slow).copied().filter(|(_, took)| *took > limit).collect()
+}
+
 pub fn longest_gap(promised: &[Promised]) -> Duration {
     longest_between(promised, None, None)
 }

@@ -4,6 +4,7 @@ use super::network::Place;
 use super::planted::Planted;
 use super::world::{Event, World};
 use baton_core::meta::ops::BreakLocks;
+use baton_core::meta::{Key, Value};
 use baton_core::node::Input;
 use baton_core::types::{Ino, SliceId};
 
@@ -319,11 +320,18 @@ impl World {
         }
     }
 
-    /// Some bits of a slice change on this node's disk, where two others have good copies.
+    /// Some bits of a slice change on this node's disk, where two others have good copies. A copy that the cluster does not
+    /// know of is nobody's help.
     fn damage_a_slice(&mut self, node: usize) {
+        let newest = self.nodes.iter().filter_map(|node| node.machine.as_ref()).map(|machine| machine.reader());
+        let Some(newest) = newest.max_by_key(|reader| reader.applied()) else { return };
+        let listed = |id: &SliceId| match newest.with_state(|state| state.get(&Key::Slice(*id))) {
+            Ok(Some(Value::Slice(info))) => info.nodes,
+            _ => Vec::new(),
+        };
         let good = |id: &SliceId| {
-            let others = self.nodes.iter().enumerate().filter(|(at, other)| *at != node && !other.gone);
-            others.filter(|(_, other)| other.disk.slice(*id).is_some()).count() > 1
+            let others = listed(id).into_iter().filter_map(|other| self.node_at(other)).filter(|at| *at != node);
+            others.filter(|at| self.nodes[*at].disk.slice(*id).is_some()).count() > 1
         };
         let slices: Vec<SliceId> = self.nodes[node].disk.slices.keys().copied().filter(good).collect();
         if !slices.is_empty() {
