@@ -74,8 +74,7 @@ impl Repair {
             Ok(Some(Value::Members(members))) => members,
             _ => return true, // no cluster yet
         };
-        let needed = members.leaving().into_iter().map(|node| (node, 0)).collect();
-        let mut survey = Survey { needed, ..Survey::default() };
+        let mut survey = Survey::new(members.leaving().into_iter().map(|node| (node, 0)).collect());
         loop {
             let step =
                 self.reader.with_state(|state| state.range(&Key::Slice(from), &Key::Session(SessionId(0)), STEP));
@@ -99,7 +98,7 @@ impl Repair {
         let drained = survey.needed.iter().filter(|(_, left)| **left == 0).map(|(node, _)| *node).collect();
         let _stopped = self.events.send(Event::Input(Input::Walked(Walk { began, lacks, drained })));
         let all_is_well = survey.short == 0 && survey.needed.is_empty() && lacks == 0;
-        *self.slices.survey.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(survey);
+        self.slices.found(survey);
         all_is_well
     }
 

@@ -51,13 +51,28 @@ pub(crate) struct VerifiedCopy {
 const VERIFY_STEP: usize = 32;
 
 /// What a walk over all slices found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Survey {
+    pub(crate) at: Instant,
     pub(crate) slices: u64,
     /// Those with fewer copies than they should have.
     pub(crate) short: u64,
     /// By node that leaves, those of which it keeps a copy that somebody else should have first.
     pub(crate) needed: BTreeMap<NodeId, u64>,
+    /// How long it takes to make the copies that are missing, as fast as between the walk before and this one.
+    pub(crate) left: Option<Duration>,
+}
+
+impl Survey {
+    pub(crate) fn new(needed: BTreeMap<NodeId, u64>) -> Survey {
+        Survey { at: Instant::now(), slices: 0, short: 0, needed, left: None }
+    }
+
+    /// What is left, if this is what was found after `before`.
+    pub(crate) fn follows(&mut self, before: &Survey) {
+        let (took, made) = (self.at.duration_since(before.at), before.short.saturating_sub(self.short));
+        self.left = (made > 0).then(|| took.mul_f64(self.short as f64 / made as f64));
+    }
 }
 
 impl Slices {
@@ -121,6 +136,14 @@ impl Slices {
 
     pub(crate) fn set_nodes(&self, nodes: Vec<NodeId>) {
         *self.nodes.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = nodes;
+    }
+
+    pub(crate) fn found(&self, mut survey: Survey) {
+        let mut last = self.survey.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(before) = &*last {
+            survey.follows(before);
+        }
+        *last = Some(survey);
     }
 
     fn note_slow<'n>(&self, nodes: impl Iterator<Item = &'n NodeId>) {
@@ -346,5 +369,26 @@ fn fault_of(error: &SliceError) -> SliceFault {
             tracing::error!("{error}");
             SliceFault::Unreachable
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_takes_as_long_as_what_was_made() {
+        let at = |seconds: u64, short: u64, start: Instant| Survey {
+            at: start + Duration::from_secs(seconds),
+            short,
+            ..Survey::new(BTreeMap::new())
+        };
+        let start = Instant::now();
+        let (before, mut now) = (at(0, 100, start), at(10, 60, start));
+        now.follows(&before);
+        assert_eq!(now.left, Some(Duration::from_secs(15)));
+        let mut stuck = at(20, 60, start);
+        stuck.follows(&now);
+        assert_eq!(stuck.left, None, "nobody knows");
     }
 }

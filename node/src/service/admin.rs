@@ -10,7 +10,7 @@ use baton_core::token::{Mode, Row};
 use baton_core::types::{Ino, Member, MemberChange, NodeId, Object, SessionId, SliceId};
 use baton_proto::v1::{self, admin_server::Admin};
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tonic::{Request, Response, Status};
 
 /// A follower this many entries behind is named in the health lines.
@@ -329,6 +329,15 @@ impl AdminService {
     }
 }
 
+/// A length of time, for people.
+fn roughly(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{} s", seconds.max(1)),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}
+
 /// What is wrong, a line each.
 fn health(status: &NodeStatus, nodes: &[v1::NodeStatus], survey: Option<&Survey>) -> Vec<String> {
     let mut lines = Vec::new();
@@ -344,7 +353,8 @@ fn health(status: &NodeStatus, nodes: &[v1::NodeStatus], survey: Option<&Survey>
     }
     if let Some(survey) = survey.filter(|survey| survey.short > 0) {
         let (short, all) = (survey.short, survey.slices);
-        lines.push(format!("{short} of {all} slices have fewer copies than they should; they are being made"));
+        let left = survey.left.map_or(String::new(), |left| format!(", for about {}", roughly(left)));
+        lines.push(format!("{short} of {all} slices have fewer copies than they should; they are being made{left}"));
     }
     let leads = status.leader == Some(status.node);
     for node in nodes {
