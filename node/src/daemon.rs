@@ -329,6 +329,7 @@ fn assemble(
         space: Default::default(),
         slow: Default::default(),
         survey: Default::default(),
+        room: room.clone(),
     });
     let handle = NodeHandle {
         id: config.id,

@@ -65,6 +65,7 @@ pub(crate) struct Disk {
     /// Writes handed to the log thread and not finished: while there are some, later ones must queue behind them.
     log_busy: Arc<AtomicUsize>,
     store_jobs: Sender<StoreJob>,
+    state: Arc<StateSlot>,
     room: Room,
     threads: Vec<JoinHandle<()>>,
 }
@@ -77,15 +78,22 @@ impl Disk {
         let log_busy = Arc::new(AtomicUsize::new(0));
         let log_thread =
             LogThread { log: log.clone(), busy: log_busy.clone(), room: room.clone(), events: events.clone() };
-        let store_thread =
-            StoreThread { log: log.clone(), state, state_path, room: room.clone(), events, dirty: 0, since: None };
+        let store_thread = StoreThread {
+            log: log.clone(),
+            state: state.clone(),
+            state_path,
+            room: room.clone(),
+            events,
+            dirty: 0,
+            since: None,
+        };
         let spawn =
             |name: &str, work: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name.into()).spawn(work);
         let threads = [
             spawn("baton-log", Box::new(move || log_thread.run(&log_queue))),
             spawn("baton-store", Box::new(move || store_thread.run(&store_queue))),
         ];
-        Disk { log, log_jobs, log_busy, store_jobs, room, threads: threads.into_iter().flatten().collect() }
+        Disk { log, log_jobs, log_busy, store_jobs, state, room, threads: threads.into_iter().flatten().collect() }
     }
 
     /// Writes now, on this thread, if nothing is queued before it and there is room: `true`, and it is on the disk.
@@ -107,6 +115,11 @@ impl Disk {
 
     pub(crate) fn store(&self, index: u64, term: u64, changes: Changes) {
         let _stopped = self.store_jobs.send(StoreJob::Apply { to: Mark { index, term }, changes });
+    }
+
+    /// Whether the state store once failed to write: then it answers nothing any more, though nothing in it is damaged.
+    pub(crate) fn state_failed(&self) -> bool {
+        self.state.get().has_failed()
     }
 
     pub(crate) fn compact(&self, index: u64, term: u64) {
@@ -152,7 +165,7 @@ impl LogThread {
             let last = writes.len() - 1;
             for (at, write) in writes.iter().enumerate() {
                 let write = disk_write(write);
-                if let Err(error) = self.room.when_there(|| self.log.append(&write, at == last)) {
+                if let Err(error) = self.room.insist(|| self.log.append(&write, at == last)) {
                     tracing::error!("{error}");
                     let _stopped = self.events.send(Event::Stop);
                     return;
@@ -206,16 +219,19 @@ impl StoreThread {
                 let state = self.state.get();
                 // After a snapshot came in between, what was handed over before may be older than it.
                 if to.index > state.applied().index {
-                    let all = || changes.iter().map(|(key, value)| (key.clone(), value.clone()));
-                    self.room.when_there(|| state.apply(to, all()))?;
+                    self.room.wait();
+                    state.apply(to, changes.iter().map(|(key, value)| (key.clone(), value.clone())))?;
                     self.dirty += changes.len() + 1;
                     self.since.get_or_insert_with(Instant::now);
                 }
                 self.tell(Event::Input(Input::Stored(to.index)));
             }
-            StoreJob::Compact(to) => self.room.when_there(|| self.log.compact_to(to))?,
+            StoreJob::Compact(to) => {
+                self.room.wait();
+                self.log.compact_to(to)?;
+            }
             StoreJob::Import(parts) => {
-                let got = self.room.when_there(|| Ok(())).map_err(|e| e.to_string()).and_then(|()| self.import(&parts));
+                let got = self.import(&parts);
                 if let Err(why) = &got {
                     tracing::warn!("a snapshot could not be taken in: {why}");
                 }
@@ -230,6 +246,10 @@ impl StoreThread {
         let mut import = crate::storage::state::snapshot::Import::begin(&self.state_path).map_err(|e| e.to_string())?;
         for part in parts.iter() {
             let part = part?;
+            // Whoever gives it keeps it as it is for so long: nothing to wait with.
+            if !self.room.is_there() {
+                return Err("the disk is full".into());
+            }
             let own = self.state.get().applied();
             if let Part::Start { applied, .. } = &part
                 && applied.index <= own.index
@@ -250,8 +270,8 @@ impl StoreThread {
     fn checkpoint_if_due(&mut self, now: bool) -> Result<(), StorageError> {
         let old = self.since.is_some_and(|since| since.elapsed() >= CHECKPOINT_AFTER);
         if self.dirty > 0 && (now || old || self.dirty >= CHECKPOINT_CHANGES) {
-            let state = self.state.get();
-            let mark = self.room.when_there(|| state.checkpoint())?;
+            self.room.wait();
+            let mark = self.state.get().checkpoint()?;
             self.dirty = 0;
             self.since = None;
             self.tell(Event::Input(Input::Checkpointed(mark.index)));

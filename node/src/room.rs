@@ -33,27 +33,19 @@ impl Room {
         self.ends.store(true, Ordering::SeqCst);
     }
 
-    /// What cannot be told is taken for room: then the write itself says what is wrong.
-    pub(crate) fn is_there(&self) -> bool {
-        statvfs(&self.folder).map_or(true, |found| found.f_bavail * found.f_frsize >= ROOM_MIN)
+    pub(crate) fn free(&self) -> Option<u64> {
+        statvfs(&self.folder).ok().map(|found| found.f_bavail * found.f_frsize)
     }
 
-    /// Carries out when there is room, and again if there was none after all.
-    pub(crate) fn when_there<T>(&self, act: impl Fn() -> Result<T, StorageError>) -> Result<T, StorageError> {
+    /// What cannot be told is taken for room: then the write itself says what is wrong.
+    pub(crate) fn is_there(&self) -> bool {
+        self.free().is_none_or(|free| free >= ROOM_MIN)
+    }
+
+    /// Returns when there is room, or when the node ends.
+    pub(crate) fn wait(&self) {
         let mut said: Option<Instant> = None;
-        loop {
-            let ends = self.ends.load(Ordering::SeqCst);
-            if ends || self.is_there() {
-                match act() {
-                    Err(error) if error.is_full() && !ends => {}
-                    outcome => {
-                        if said.is_some() && outcome.is_ok() {
-                            tracing::info!("there is room on the disk again: this node goes on");
-                        }
-                        return outcome;
-                    }
-                }
-            }
+        while !self.ends() && !self.is_there() {
             if said.is_none_or(|at| at.elapsed() >= SAY_EVERY) {
                 said = Some(Instant::now());
                 tracing::error!(
@@ -64,5 +56,23 @@ impl Room {
             }
             std::thread::sleep(LOOK_EVERY);
         }
+        if said.is_some() {
+            tracing::info!("there is room on the disk again: this node goes on");
+        }
+    }
+
+    /// For what may be tried again where it found no room after all: it is, until the node ends.
+    pub(crate) fn insist<T>(&self, act: impl Fn() -> Result<T, StorageError>) -> Result<T, StorageError> {
+        loop {
+            self.wait();
+            match act() {
+                Err(error) if error.is_full() && !self.ends() => std::thread::sleep(LOOK_EVERY),
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn ends(&self) -> bool {
+        self.ends.load(Ordering::SeqCst)
     }
 }

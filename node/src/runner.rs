@@ -10,7 +10,7 @@ use crate::storage::{DataFolder, FolderError, StorageError};
 use crate::waits::Watch;
 use baton_core::node::{Conn, Input, NodeMachine, Output, Space, TICK_US, ToPeer};
 use baton_core::session::Reply;
-use baton_core::types::NodeId;
+use baton_core::types::{Members, NodeId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -186,6 +186,20 @@ impl Runner {
         }
     }
 
+    /// For the next start, to find the others. Where there is no room for it, what is there from before has to do.
+    fn keep_members(&self, members: &Members) -> Result<(), Stopped> {
+        if self.folder.members().ok().flatten().as_ref() == Some(members) {
+            return Ok(());
+        }
+        match self.folder.set_members(members) {
+            Err(error) if error.is_full() => {
+                tracing::warn!("the list of nodes could not be written down: {error}");
+                Ok(())
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
     fn carry_out(&mut self, output: Output, inputs: &mut Vec<Input>) -> Result<(), Stopped> {
         match output {
             Output::Peer { to, message } => self.peers.send(to, message),
@@ -234,7 +248,7 @@ impl Runner {
                 }
             }
             Output::Members(members) => {
-                self.folder.set_members(&members)?;
+                self.keep_members(&members)?;
                 self.identity.set_members(&members);
                 self.peers.members(&members);
                 self.slices.set_nodes(members.staying());
@@ -243,6 +257,9 @@ impl Runner {
                 }
             }
             Output::Stop(why) => {
+                if self.disk.state_failed() {
+                    return Err(Stopped::Disk);
+                }
                 self.folder.ask_for_rebuild()?;
                 return Err(Stopped::Machine(why));
             }

@@ -5,6 +5,7 @@
 //! one, in a cluster of one); the list of who has it then is short, which is what [`repair`](crate::repair) looks for.
 
 use crate::peers::Peers;
+use crate::room::Room;
 use crate::storage::{SliceError, SliceStore};
 use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::{Fault, Key, SliceInfo, Value};
@@ -38,6 +39,7 @@ pub struct Slices {
     /// Replicas that let somebody wait in vain, and when.
     pub(crate) slow: Mutex<BTreeMap<NodeId, Instant>>,
     pub(crate) survey: Mutex<Option<Survey>>,
+    pub(crate) room: Room,
 }
 
 /// A copy that was read back.
@@ -210,8 +212,7 @@ impl Slices {
 
     /// Whether what is left of this node's disk is for the log, the state and deletions.
     fn is_full(&self) -> bool {
-        let space = self.space.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        space.get(&self.me).is_some_and(|space| space.free < DISK_RESERVE)
+        self.room.free().is_some_and(|free| free < DISK_RESERVE)
     }
 
     /// From here if there is a good copy, else from the others in turn. A damaged copy is replaced by a good one.
@@ -223,16 +224,9 @@ impl Slices {
             Err(_) => SliceFault::Unreachable,
         };
         let damaged_here = worst == SliceFault::Damaged;
-        let (mut listed, mut others) = (part.nodes.clone(), self.nodes());
-        listed.retain(|node| *node != self.me);
-        listed.sort_by_key(|node| self.is_slow(*node));
-        others.retain(|node| *node != self.me && !listed.contains(node));
-        let last_listed = listed.len();
-        for (at, from) in listed.into_iter().chain(others).enumerate() {
-            // Others may have copies of which the list does not know yet, but whoever is listed is better waited for.
-            if at == last_listed && worst == SliceFault::Unreachable {
-                break;
-            }
+        let mut others: Vec<NodeId> = part.nodes.iter().filter(|node| **node != self.me).copied().collect();
+        others.sort_by_key(|node| self.is_slow(*node));
+        for from in others {
             match self.get_from(from, part.clone()).await {
                 Ok(bytes) => {
                     if damaged_here {
@@ -240,8 +234,7 @@ impl Slices {
                     }
                     return Ok(bytes);
                 }
-                Err(fault) if at < last_listed => worst = graver(worst, fault),
-                Err(_) => {}
+                Err(fault) => worst = graver(worst, fault),
             }
         }
         Err(worst)

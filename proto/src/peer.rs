@@ -152,8 +152,8 @@ impl From<ToPeer> for v1::ToPeer {
             ToPeer::Hello { fresh, member, reply, last, life, term, asked } => {
                 Is::Joining(to_peer::Joining { fresh, member, reply, last, life, term, asked })
             }
-            ToPeer::Beat { term, sent } => Is::Beat(to_peer::Clock { term, sent, life: 0 }),
-            ToPeer::Promise { term, sent, life } => Is::Promise(to_peer::Clock { term, sent, life }),
+            ToPeer::Beat { term, sent } => Is::Beat(to_peer::Clock { term, sent, life: 0, hangs: false }),
+            ToPeer::Promise { term, sent, life, hangs } => Is::Promise(to_peer::Clock { term, sent, life, hangs }),
             ToPeer::Propose(op) => Is::Propose(to_peer::Propose { is: wire_housekeeping(op) }),
             ToPeer::Commands(commands) => Is::Commands(wire_commands(commands)),
             ToPeer::Held { view, commands } => {
@@ -229,7 +229,7 @@ impl TryFrom<v1::ToPeer> for ToPeer {
                 Housekeeping::Merge(merge) => Op::Merge(need(Some(merge), "propose")?),
             }),
             Is::Beat(clock) => ToPeer::Beat { term: clock.term, sent: clock.sent },
-            Is::Promise(clock) => ToPeer::Promise { term: clock.term, sent: clock.sent, life: clock.life },
+            Is::Promise(to_peer::Clock { term, sent, life, hangs }) => ToPeer::Promise { term, sent, life, hangs },
             Is::Commands(commands) => ToPeer::Commands(read_commands(commands)?),
             Is::Held(held) => ToPeer::Held {
                 view: need(held.view, "held.view")?,

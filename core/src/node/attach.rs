@@ -59,7 +59,7 @@ enum Attached {
     Opening { client: String, nonce: u64, asked: u64 },
     /// Says that it has this session, of which this node does not know (yet). Whether it still exists is known once this node
     /// has applied as much as the leader had when it was asked.
-    Claiming { session: SessionId, asked: u64, need: Option<u64> },
+    Claiming { session: SessionId, nonce: u64, asked: u64, need: Option<u64> },
     /// `heard`: it said something since the last report to the leader.
     Open { session: SessionId, heard: bool },
 }
@@ -82,9 +82,15 @@ impl NodeMachine {
         match message {
             ToNode::Hello { session, client, nonce } => {
                 self.leave_session(conn);
-                let attached = match session {
-                    None => Attached::Opening { client, nonce, asked: 0 },
-                    Some(session) => Attached::Claiming { session, asked: 0, need: None },
+                let attached = match (session, self.attach.conns.remove(&conn)) {
+                    (None, _) => Attached::Opening { client, nonce, asked: 0 },
+                    // It greets again because it waits; so does this node.
+                    (Some(session), Some(Attached::Claiming { session: same, nonce, asked, need }))
+                        if same == session =>
+                    {
+                        Attached::Claiming { session, nonce, asked, need }
+                    }
+                    (Some(session), _) => Attached::Claiming { session, nonce, asked: 0, need: None },
                 };
                 self.attach.conns.insert(conn, attached);
                 self.settle_claims();
@@ -167,7 +173,7 @@ impl NodeMachine {
                 Attached::Opening { client, nonce, asked } => {
                     (asked, ToPeer::OpenSession { client: client.clone(), nonce: *nonce })
                 }
-                Attached::Claiming { session, asked, need: None } => (asked, ToPeer::Claim(*session)),
+                Attached::Claiming { session, asked, need: None, .. } => (asked, ToPeer::Claim(*session)),
                 _ => continue,
             };
             if *asked == 0 || now >= *asked + GREET_AGAIN_US {
@@ -223,21 +229,23 @@ impl NodeMachine {
 
     fn settle_claims(&mut self) {
         let (applied, leads) = (self.applied.0, self.may_read());
-        let claims: Vec<(Conn, SessionId, bool)> = self
+        let claims: Vec<(Conn, SessionId, u64, bool)> = self
             .attach
             .conns
             .iter()
             .filter_map(|(conn, attached)| match attached {
-                Attached::Claiming { session, need, .. } => {
-                    Some((*conn, *session, leads || need.is_some_and(|need| applied >= need)))
+                Attached::Claiming { session, nonce, need, .. } => {
+                    Some((*conn, *session, *nonce, leads || need.is_some_and(|need| applied >= need)))
                 }
                 _ => None,
             })
             .collect();
-        for (conn, session, sure) in claims {
-            if self.sessions.contains_key(&session) {
+        for (conn, session, nonce, sure) in claims {
+            let known = self.sessions.get(&session).map(|known| known.nonce);
+            // With another nonce it is another's session: of the same number, in another cluster.
+            if known == Some(nonce) {
                 self.welcome(conn, session);
-            } else if sure {
+            } else if sure || known.is_some() {
                 self.attach.conns.remove(&conn);
                 self.tell(conn, ToMount::Gone { session });
             }
@@ -485,7 +493,7 @@ impl NodeMachine {
             self.attach_again_later(conn);
         }
         for attached in self.attach.conns.values_mut() {
-            if let Attached::Opening { asked, .. } = attached {
+            if let Attached::Opening { asked, .. } | Attached::Claiming { asked, .. } = attached {
                 *asked = 0;
             }
         }

@@ -63,6 +63,8 @@ pub(super) struct Lead {
     snapshots: BTreeMap<u64, u64>,
     last_beat: u64,
     last_stamp: Stamp,
+    /// When it began.
+    since: u64,
     pub(super) changing: Changing,
     pub(super) drain: Drain,
 }
@@ -109,7 +111,7 @@ impl NodeMachine {
     pub(super) fn start_leading(&mut self) {
         self.apply_deferred();
         let orphans = std::mem::take(&mut self.lead.orphans);
-        self.lead = Lead { term: self.raw.raft.term, orphans, ..Lead::default() };
+        self.lead = Lead { term: self.raw.raft.term, since: self.now.mono, orphans, ..Lead::default() };
         self.lead.lease.start(self.raw.raft.term);
         self.copies = Copies::closed_until(self.copies_until);
         self.lay_tree(0);
@@ -163,7 +165,7 @@ impl NodeMachine {
         }
         // A majority gets on without this one's disk, and with a leader that has one gets on faster.
         let raft_log = &self.raw.raft.raft_log;
-        if self.disk_hangs() && raft_log.committed > raft_log.persisted {
+        if self.disk_hangs() && raft_log.committed > raft_log.persisted && self.others_suffice() {
             return self.step_down();
         }
         if self.now.mono >= self.lead.last_beat + super::HEARTBEAT_TICKS as u64 * super::TICK_US {
@@ -219,6 +221,7 @@ impl NodeMachine {
         // Who fetches the whole state carries nothing out meanwhile, and would keep what it let in for so long.
         let is_there = |(node, promised): &(NodeId, Promised)| {
             promised.sent + SILENT_US > now
+                && !promised.hangs
                 && !self.lead.fetching.contains(node)
                 && self.members.nodes.contains_key(node)
         };
@@ -407,22 +410,37 @@ impl NodeMachine {
     /// without, as long as they can.
     fn is_full(&self) -> bool {
         // What a node said long ago, perhaps before it died, says nothing of today.
-        let recent = |at: u64| self.now.mono < at + SPACE_RECENT_US;
-        let full = |(space, at): &(Space, u64)| recent(*at) && space.total > 0 && space.free < DISK_RESERVE;
-        let is_full = |node: &NodeId| self.space.get(node).is_some_and(full);
-        let has_room = |node: &&NodeId| !is_full(node) && (**node == self.config.id || self.is_there(**node));
+        let said = |node: &NodeId| self.space.get(node).filter(|(_, at)| self.now.mono < at + SPACE_RECENT_US);
+        let is_full = |node: &NodeId| said(node).is_some_and(|(space, _)| space.total > 0 && space.free < DISK_RESERVE);
+        // One that leads since a moment ago has not heard from everybody yet.
+        let waits = self.now.mono < self.lead.since + SPACE_RECENT_US;
+        let is_there = |node: &NodeId| *node == self.config.id || waits || said(node).is_some();
+        let has_room = |node: &&NodeId| !is_full(node) && is_there(node);
         self.voters.iter().any(is_full) && self.voters.iter().filter(has_room).count() <= self.voters.len() / 2
     }
 
-    /// Whether this node was heard of a moment ago.
+    /// Whether this node was heard of a moment ago, and can carry out what it is told.
     pub(super) fn is_there(&self, node: NodeId) -> bool {
         self.life_of(node).is_some()
     }
 
-    /// Which life of its a node is in that was heard of a moment ago.
+    /// Which life of its a node is in that was heard of a moment ago, and can carry out what it is told.
     pub(super) fn life_of(&self, node: NodeId) -> Option<u64> {
+        self.said_lately(node).filter(|promised| !promised.hangs).map(|promised| promised.life)
+    }
+
+    fn said_lately(&self, node: NodeId) -> Option<Promised> {
         let (_, promised) = self.lead.lease.promised().find(|(from, _)| *from == node)?;
-        (promised.sent + SILENT_US > self.now.mono).then_some(promised.life)
+        Some(promised).filter(|promised| promised.sent + SILENT_US > self.now.mono)
+    }
+
+    pub(super) fn all_promise(&self) -> bool {
+        self.voters.iter().all(|voter| *voter == self.config.id || self.said_lately(*voter).is_some())
+    }
+
+    /// Whether the others are a majority without this one.
+    fn others_suffice(&self) -> bool {
+        self.voters.iter().filter(|voter| self.is_there(**voter)).count() > self.voters.len() / 2
     }
 
     pub(super) fn propose_queued(&mut self) {

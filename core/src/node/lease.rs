@@ -23,6 +23,8 @@ pub(super) const CLOCK_MARGIN: u64 = 4;
 pub(super) struct Promised {
     pub(super) sent: u64,
     pub(super) life: u64,
+    /// Its disk hangs.
+    pub(super) hangs: bool,
 }
 
 #[derive(Debug, Default)]
@@ -74,7 +76,7 @@ mod tests {
     fn a_majority_makes_the_lease() {
         let [a, b, c] = [NodeId(1), NodeId(2), NodeId(3)];
         let voters = [a, b, c];
-        let at = |sent| Promised { sent, life: 1 };
+        let at = |sent| Promised { sent, life: 1, hangs: false };
         let mut lease = Lease::default();
         lease.start(5);
         assert_eq!(lease.until(a, &voters, 1000), 0);

@@ -52,6 +52,8 @@ pub enum ToPeer {
         sent: u64,
         /// Which of my lives this is.
         life: u64,
+        /// My disk hangs: I can carry nothing out.
+        hangs: bool,
     },
     /// From one who led in this term and does no longer: nobody uses what I gave out when so many microseconds are over, and
     /// from then on no promise to me counts.

@@ -373,7 +373,7 @@ impl NodeMachine {
             ToPeer::Beat { term, sent } => self.beat(from, term, sent),
             // What it promises on was sent before.
             ToPeer::Promise { sent, .. } if sent > self.now.mono => {}
-            ToPeer::Promise { term, sent, life } => self.promised(from, term, Promised { sent, life }),
+            ToPeer::Promise { term, sent, life, hangs } => self.promised(from, term, Promised { sent, life, hangs }),
             ToPeer::LeadOver { term, lasts } => self.lead_over(from, term, lasts),
             ToPeer::Commands(commands) => self.commands_from_peer(from, None, commands),
             ToPeer::Held { view, commands } => self.commands_from_peer(from, Some(view), commands),

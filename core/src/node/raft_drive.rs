@@ -71,7 +71,13 @@ impl NodeMachine {
             self.out.push(Output::Persist(write));
         }
         let messages = ready.take_persisted_messages();
-        self.persisting.waiting.push_back(Waiting { number, since: self.now.mono, writes, snapshot, messages });
+        match self.persisting.waiting.back_mut() {
+            // Where a disk hangs these would be many.
+            Some(last) if !last.writes && !writes && messages.is_empty() && snapshot.is_none() => last.number = number,
+            _ => {
+                self.persisting.waiting.push_back(Waiting { number, since: self.now.mono, writes, snapshot, messages })
+            }
+        }
         self.raw.advance_append_async(ready);
         self.settle_persisted(0);
         self.take_committed();
@@ -188,6 +194,8 @@ impl NodeMachine {
                 }
             }
             MessageType::MsgSnapshot => return self.snapshot_offered(from, message),
+            // The answer would wait with all the others.
+            MessageType::MsgHeartbeat if self.disk_hangs() => return,
             // Told to commit what it does not have, Raft would stop the process.
             MessageType::MsgHeartbeat if message.commit > self.raw.raft.raft_log.last_index() => return,
             MessageType::MsgAppend if !well_formed(&message) => return,
@@ -219,15 +227,18 @@ impl NodeMachine {
         }
         self.promised_until = self.promised_until.max(self.now.mono + lease::PROMISE_US);
         self.raw.raft.election_elapsed = 0;
-        self.send(from, ToPeer::Promise { term, sent, life: self.config.seed });
+        let (life, hangs) = (self.config.seed, self.disk_hangs());
+        self.send(from, ToPeer::Promise { term, sent, life, hangs });
         self.settle_join();
     }
 
-    /// Who promises is there, though its disk may hang: what it says for Raft waits for that.
+    /// What a node whose disk hangs says for Raft waits for that disk. If all promise, nobody can lead better, and they count as
+    /// heard; else Raft counts those that it hears itself, and another one may reach more.
     pub(super) fn promised(&mut self, from: NodeId, term: u64, promised: Promised) {
         self.lead.lease.promise(term, from, promised);
         if self.is_leader()
             && term == self.raw.raft.term
+            && self.all_promise()
             && let Some(progress) = self.raw.raft.mut_prs().get_mut(from.0)
         {
             progress.recent_active = true;

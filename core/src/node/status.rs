@@ -79,8 +79,9 @@ impl NodeMachine {
         Status {
             node: self.config.id,
             cluster: self.cluster,
-            // One that most others do not hear leads nobody, though it may not have noticed.
-            leader: self.leader.filter(|_| !self.is_leader() || self.holds_lease()),
+            // One that most others do not hear leads nobody, though it may not have noticed. And at one whose disk hangs
+            // nothing is carried out: mounts go elsewhere.
+            leader: self.leader.filter(|_| if self.is_leader() { self.holds_lease() } else { !self.disk_hangs() }),
             term: self.raw.raft.term,
             applied: self.applied.0,
             committed: self.raw.raft.raft_log.committed,

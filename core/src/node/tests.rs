@@ -426,6 +426,43 @@ fn a_leader_whose_disk_hangs_leaves_the_lead_to_one_whose_does_not() {
     cluster.leader();
 }
 
+/// What it holds in the tree others would wait for as long as its disk hangs.
+#[test]
+fn a_follower_whose_disk_hangs_leaves_the_tree_and_is_left_by_its_mounts() {
+    let mut cluster = Cluster::formed();
+    let (leader, hangs) = (cluster.leader(), cluster.follower());
+    cluster.pass(3_000_000);
+    let in_tree = |cluster: &Cluster| cluster.machine(leader).status().tokens.parents.contains_key(&hangs);
+    assert!(in_tree(&cluster));
+    let session = cluster.greet(hangs);
+    cluster.held_disks.insert(hangs);
+    cluster.mount_says(hangs, ToNode::Commands(vec![Cluster::mkdir(session, 1)]));
+    cluster.pass(4_000_000);
+    assert!(!in_tree(&cluster));
+    assert_eq!(cluster.machine(hangs).status().leader, None, "so its mounts go elsewhere");
+    cluster.held_disks.clear();
+    cluster.finish_disk(hangs);
+    cluster.pass(4_000_000);
+    assert!(in_tree(&cluster));
+    assert_eq!(cluster.machine(hangs).status().leader, Some(leader));
+}
+
+#[test]
+fn who_hangs_where_the_others_are_no_majority_leads_on() {
+    let mut cluster = Cluster::formed();
+    let leader = cluster.leader();
+    let session = cluster.greet(leader);
+    cluster.held_disks.insert(leader);
+    cluster.mount_says(leader, ToNode::Commands(vec![Cluster::mkdir(session, 1)]));
+    let gone = cluster.follower();
+    cluster.cut.insert(gone);
+    cluster.pass(1_300_000);
+    for _ in 0..4 {
+        assert!(cluster.machine(leader).is_leader());
+        cluster.pass(1_000_000);
+    }
+}
+
 #[test]
 fn where_all_disks_hang_nobody_else_is_a_better_leader() {
     let mut cluster = Cluster::formed();
@@ -476,6 +513,11 @@ fn growth_is_refused_when_no_majority_has_room() {
     assert!(matches!(answers(&mut cluster, mkdir("a")), Reply::Done(_)), "two have room");
     cluster.cut.insert(third);
     cluster.pass(1_500_000);
+    assert!(matches!(answers(&mut cluster, mkdir("a2")), Reply::Done(_)), "one that is not heard for a moment");
+    for _ in 0..5 {
+        room(&mut cluster, leader, 1 << 39);
+        cluster.mount_says(leader, ToNode::Alive);
+    }
     assert_eq!(answers(&mut cluster, mkdir("b")), Reply::Failed(Errno::ENOSPC), "one of the two that are there");
     cluster.cut.clear();
     cluster.pass(1_500_000);

@@ -5,6 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(super) fn no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     #[error(
@@ -45,8 +49,7 @@ impl StorageError {
 
     /// Whether there was no room.
     pub fn is_full(&self) -> bool {
-        use io::ErrorKind::{QuotaExceeded, StorageFull};
-        matches!(self, StorageError::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+        matches!(self, StorageError::Io { source, .. } if no_room(source))
     }
 
     /// Whether the node must be rebuilt from its peers.

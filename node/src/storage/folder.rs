@@ -63,6 +63,11 @@ impl FolderError {
         let path = path.to_owned();
         move |source| FolderError::Io { what, path, source }
     }
+
+    /// Whether there was no room.
+    pub fn is_full(&self) -> bool {
+        matches!(self, FolderError::Io { source, .. } if super::error::no_room(source))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -282,8 +282,9 @@ impl World {
         self.stats.count("disk full");
         self.nodes[node].full = true;
         self.tell_room(node);
-        let lasts = self.rng.range(500_000, 8_000_000);
+        let mut lasts = self.rng.range(500_000, 8_000_000);
         if self.rng.one_in(3) {
+            lasts *= 2;
             self.stats.count("disk full to the brim");
             self.nodes[node].disk_hangs_until = self.now + lasts;
         }

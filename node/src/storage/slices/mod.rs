@@ -66,9 +66,12 @@ pub enum SliceError {
 impl SliceError {
     fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> SliceError {
         let path = path.to_owned();
-        move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SliceError::Full { path },
-            _ => SliceError::Io { what, path, source },
+        move |source| {
+            if super::error::no_room(&source) {
+                SliceError::Full { path }
+            } else {
+                SliceError::Io { what, path, source }
+            }
         }
     }
 }

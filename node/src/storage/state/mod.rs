@@ -20,6 +20,7 @@ use redb::{Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase,
 use seal::{seal, unseal};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
 const STATE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("state");
@@ -35,6 +36,9 @@ enum Why {
     Io(std::io::Error),
     #[error("{0}")]
     Damage(String),
+    /// A write failed before, and redb answers nothing any more.
+    #[error("an earlier write failed")]
+    Failed,
 }
 
 pub struct State {
@@ -42,6 +46,7 @@ pub struct State {
     path: PathBuf,
     view: RwLock<Arc<View>>,
     damage: Arc<OnceLock<String>>,
+    failed: Arc<AtomicBool>,
 }
 
 /// The state as of one moment. Keeps the pages it shows from being used again, so let go of it soon.
@@ -49,6 +54,7 @@ pub struct View {
     table: ReadOnlyTable<&'static [u8], &'static [u8]>,
     applied: Mark,
     damage: Arc<OnceLock<String>>,
+    failed: Arc<AtomicBool>,
     path: PathBuf,
 }
 
@@ -62,8 +68,8 @@ impl State {
             .map_err(|_| StorageError::damaged(WHAT, path, "its pages contradict each other"))?
             .map_err(|error| open_error(path, error))?;
         guard(WHAT, path, || prepare(&db))?;
-        let damage = Arc::new(OnceLock::new());
-        let view = guard(WHAT, path, || View::of(&db, path, &damage))?;
+        let (damage, failed) = (Arc::new(OnceLock::new()), Arc::new(AtomicBool::new(false)));
+        let view = guard(WHAT, path, || View::of(&db, path, &damage, &failed))?;
         let found = guard(WHAT, path, || view_format(&db))?;
         if found != FORMAT {
             return Err(StorageError::Newer { path: path.to_owned(), found, known: FORMAT });
@@ -72,7 +78,7 @@ impl State {
             let folder = path.parent().unwrap_or(Path::new("."));
             sync_folder(folder).map_err(StorageError::io("sync the folder of", path))?;
         }
-        Ok(State { db, path: path.to_owned(), view: RwLock::new(Arc::new(view)), damage })
+        Ok(State { db, path: path.to_owned(), view: RwLock::new(Arc::new(view)), damage, failed })
     }
 
     /// The place in the log that the state is of.
@@ -83,6 +89,11 @@ impl State {
     /// Everything as of one moment, for who reads more than one key.
     pub fn view(&self) -> Arc<View> {
         self.view.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Whether reads fail because a write failed before: the node must be started again.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
     }
 
     /// Why reads fail, if the disk changed what was written: the node must stop and be rebuilt from its peers.
@@ -118,7 +129,7 @@ impl State {
             }
             txn.commit().map_err(told)
         })?;
-        let view = guard(WHAT, &self.path, || View::of(&self.db, &self.path, &self.damage))?;
+        let view = guard(WHAT, &self.path, || View::of(&self.db, &self.path, &self.damage, &self.failed))?;
         *self.view.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(view);
         Ok(())
     }
@@ -149,11 +160,11 @@ impl Store for State {
 }
 
 impl View {
-    fn of(db: &Database, path: &Path, damage: &Arc<OnceLock<String>>) -> Result<View, Why> {
+    fn of(db: &Database, path: &Path, damage: &Arc<OnceLock<String>>, failed: &Arc<AtomicBool>) -> Result<View, Why> {
         let txn = db.begin_read().map_err(told)?;
         let applied = read_applied(&txn.open_table(ABOUT).map_err(told)?)?;
         let table = txn.open_table(STATE).map_err(told)?;
-        Ok(View { table, applied, damage: damage.clone(), path: path.to_owned() })
+        Ok(View { table, applied, damage: damage.clone(), failed: failed.clone(), path: path.to_owned() })
     }
 
     pub fn applied(&self) -> Mark {
@@ -181,6 +192,11 @@ impl View {
     fn or_damage<T>(&self, read: impl FnOnce() -> Result<T, Why>) -> Option<T> {
         let why = match catch_unwind(AssertUnwindSafe(read)) {
             Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(Why::Failed)) => {
+                self.failed.store(true, Ordering::SeqCst);
+                tracing::error!(path = %self.path.display(), "the state cannot be read: an earlier write to it failed");
+                return None;
+            }
             Ok(Err(why)) => why.to_string(),
             Err(_) => "its pages contradict each other".to_owned(),
         };
@@ -264,7 +280,7 @@ fn view_format(db: &Database) -> Result<u64, Why> {
 fn told(error: impl Into<redb::Error>) -> Why {
     match error.into() {
         redb::Error::Io(source) => Why::Io(source),
-        error @ redb::Error::PreviousIo => Why::Io(std::io::Error::other(error)),
+        redb::Error::PreviousIo => Why::Failed,
         error => Why::Damage(error.to_string()),
     }
 }
@@ -278,6 +294,7 @@ fn guard<T>(what: &'static str, path: &Path, work: impl FnOnce() -> Result<T, Wh
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(Why::Io(source))) => Err(StorageError::Io { what, path: path.to_owned(), source }),
+        Ok(Err(Why::Failed)) => Err(StorageError::Failed { what, path: path.to_owned() }),
         Ok(Err(Why::Damage(why))) => Err(StorageError::damaged(what, path, why)),
         Err(_) => Err(StorageError::damaged(what, path, "its pages contradict each other")),
     }

@@ -125,6 +125,17 @@ pub struct Import {
     applied: Option<Mark>,
     last: Vec<u8>,
     ended: bool,
+    /// Behind the database: that is closed first.
+    _leftover: Leftover,
+}
+
+/// An import that does not come to its end leaves nothing behind.
+struct Leftover(PathBuf);
+
+impl Drop for Leftover {
+    fn drop(&mut self) {
+        let _in_its_place = fs::remove_file(&self.0);
+    }
 }
 
 impl Import {
@@ -137,8 +148,9 @@ impl Import {
             .create(&beside)
             .map_err(|error| super::open_error(&beside, error))?;
         guard("write the state", &beside, || super::prepare(&db))?;
-        let path = path.to_owned();
-        Ok(Import { path, beside, db, total: Total::default(), applied: None, last: Vec::new(), ended: false })
+        let (path, _leftover) = (path.to_owned(), Leftover(beside.clone()));
+        let (total, last) = (Total::default(), Vec::new());
+        Ok(Import { path, beside, db, total, applied: None, last, ended: false, _leftover })
     }
 
     /// Takes the next part. After an error the import is over.

@@ -272,7 +272,8 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
         1 => any::<([bool; 3], [u64; 4])>().prop_map(|([fresh, member, reply], [last, life, term, asked])| {
             ToPeer::Hello { fresh, member, reply, last, life, term, asked }
         }),
-        1 => any::<[u64; 3]>().prop_map(|[term, sent, life]| ToPeer::Promise { term, sent, life }),
+        1 => (any::<[u64; 3]>(), any::<bool>())
+            .prop_map(|([term, sent, life], hangs)| ToPeer::Promise { term, sent, life, hangs }),
         3 => vec(command(), 0..5).prop_map(ToPeer::Commands),
         2 => (view(), vec(command(), 0..5)).prop_map(|(view, commands)| ToPeer::Held { view, commands }),
         1 => (view(), prop::collection::btree_map(node(), seat(), 0..5))
