@@ -108,9 +108,10 @@ impl From<ToNode> for v1::ToNode {
     fn from(message: ToNode) -> Self {
         use to_node::Is;
         let is = match message {
-            ToNode::Hello { session, client, nonce } => {
+            ToNode::Hello { session, client, nonce, link } => {
                 let (wire_version, wire_oldest) = (WIRE_VERSION, WIRE_OLDEST);
-                Is::Hello(to_node::Hello { session: session.into_wire(), client, nonce, wire_version, wire_oldest })
+                let session = session.into_wire();
+                Is::Hello(to_node::Hello { session, client, nonce, wire_version, wire_oldest, link })
             }
             ToNode::Commands(commands) => Is::Commands(wire_commands(commands)),
             ToNode::Ask { id, cred, query, keep: false } => Is::Ask(wire_question(id, cred, query)),
@@ -138,6 +139,7 @@ impl TryFrom<v1::ToNode> for ToNode {
                     session: need(hello.session, "hello.session")?,
                     client: read_client(hello.client)?,
                     nonce: hello.nonce,
+                    link: hello.link,
                 }
             }
             Is::Commands(commands) => ToNode::Commands(read_commands(commands)?),

@@ -17,6 +17,8 @@ const RETRY_SLICE_US: u64 = 200_000;
 #[derive(Default)]
 pub(super) struct Link {
     connected: bool,
+    /// Counts streams.
+    number: u64,
     /// Nothing was asked on this stream yet.
     is_new: bool,
     welcome: bool,
@@ -37,6 +39,7 @@ impl Link {
 impl MountMachine {
     pub(super) fn linked(&mut self) {
         self.link.connected = true;
+        self.link.number += 1;
         self.link.is_new = true;
         self.link.welcome = false;
         self.greet();
@@ -50,7 +53,7 @@ impl MountMachine {
     fn greet(&mut self) {
         self.link.last_hello = self.now;
         let (session, client, nonce) = (self.session, self.config.client.clone(), self.config.nonce);
-        self.out.push(Output::Tell(ToNode::Hello { session, client, nonce }));
+        self.out.push(Output::Tell(ToNode::Hello { session, client, nonce, link: self.link.number }));
     }
 
     pub(super) fn node_says(&mut self, message: ToMount) {

@@ -24,6 +24,8 @@ const WAITING_MAX: usize = 65_536;
 pub(super) struct Attach {
     conns: BTreeMap<Conn, Attached>,
     by_session: BTreeMap<SessionId, Conn>,
+    /// Which of its mount's connections each one is: what an old one said may come late.
+    links: BTreeMap<Conn, u64>,
     /// Questions handed to the leader, under this node's own ids.
     asked: BTreeMap<u64, (Conn, u64)>,
     next_ask: u64,
@@ -80,8 +82,9 @@ impl NodeMachine {
             *heard = true;
         }
         match message {
-            ToNode::Hello { session, client, nonce } => {
+            ToNode::Hello { session, client, nonce, link } => {
                 self.leave_session(conn);
+                self.attach.links.insert(conn, link);
                 let attached = match (session, self.attach.conns.remove(&conn)) {
                     (None, _) => Attached::Opening { client, nonce, asked: 0 },
                     // It greets again because it waits; so does this node.
@@ -124,6 +127,7 @@ impl NodeMachine {
     pub(super) fn mount_lost(&mut self, conn: Conn) {
         self.leave_session(conn);
         self.attach.conns.remove(&conn);
+        self.attach.links.remove(&conn);
         self.attach.asked.retain(|_, (to, _)| *to != conn);
         self.attach.without_copies.remove(&conn);
         self.copies.lost(conn);
@@ -219,6 +223,12 @@ impl NodeMachine {
 
     fn welcome(&mut self, conn: Conn, session: SessionId) {
         let Some((nonce, last)) = self.sessions.get(&session).map(|s| (s.nonce, s.last)) else { return };
+        let link = |conn: &Conn| self.attach.links.get(conn);
+        if self.attach.by_session.get(&session).is_some_and(|other| link(other) > link(&conn)) {
+            // The mount has another connection by now.
+            self.attach.conns.remove(&conn);
+            return;
+        }
         self.attach.conns.insert(conn, Attached::Open { session, heard: true });
         self.attach.by_session.insert(session, conn);
         self.attach.again.insert(session);

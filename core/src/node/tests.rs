@@ -247,7 +247,7 @@ impl Cluster {
     }
 
     fn greet(&mut self, node: NodeId) -> SessionId {
-        self.mount_says(node, ToNode::Hello { session: None, client: "host:/mnt".into(), nonce: 4 });
+        self.mount_says(node, ToNode::Hello { session: None, client: "host:/mnt".into(), nonce: 4, link: 1 });
         self.pass(200_000);
         let welcome = |(_, _, m): &(NodeId, Conn, ToMount)| match m {
             ToMount::Welcome { session, .. } => Some(*session),
@@ -613,7 +613,7 @@ fn a_session_that_nobody_hears_of_ends() {
     assert_eq!(cluster.machine(follower).status().sessions.len(), 0);
     assert!(cluster.mounts.iter().any(|(_, _, m)| *m == ToMount::Gone { session }));
     cluster.mounts.clear();
-    cluster.mount_says(follower, ToNode::Hello { session: Some(session), client: String::new(), nonce: 4 });
+    cluster.mount_says(follower, ToNode::Hello { session: Some(session), client: String::new(), nonce: 4, link: 1 });
     cluster.pass(1_000_000);
     assert!(cluster.mounts.iter().any(|(_, _, m)| *m == ToMount::Gone { session }), "{:?}", cluster.mounts);
 }
@@ -626,7 +626,7 @@ fn a_node_that_is_behind_says_of_no_session_that_it_is_over() {
     cluster.cut.insert(behind);
     let session = cluster.greet(leader);
     cluster.mounts.clear();
-    cluster.mount_says(behind, ToNode::Hello { session: Some(session), client: String::new(), nonce: 4 });
+    cluster.mount_says(behind, ToNode::Hello { session: Some(session), client: String::new(), nonce: 4, link: 1 });
     let beats = |(from, to, m): &(NodeId, NodeId, ToPeer)| {
         (*from == leader && *to == behind && matches!(m, ToPeer::Beat { .. })).then(|| m.clone())
     };
@@ -644,12 +644,34 @@ fn a_node_that_is_behind_says_of_no_session_that_it_is_over() {
     assert!(cluster.mounts.iter().any(of_it), "{:?}", cluster.mounts);
 }
 
+/// Seed 7085742: what a mount had said on a stream that it had left came behind what it said on the next one.
+#[test]
+fn a_greeting_on_an_old_connection_that_comes_late_takes_nothing_over() {
+    let mut cluster = Cluster::formed();
+    let node = cluster.follower();
+    let session = cluster.greet(node);
+    let hello = |link| ToNode::Hello { session: Some(session), client: "host:/mnt".into(), nonce: 4, link };
+    let says = |cluster: &mut Cluster, conn: u64, message: ToNode| {
+        let inbox = &mut cluster.peers.get_mut(&node).unwrap().inbox;
+        inbox.push(Input::Mount { conn: Conn(conn), message });
+        cluster.settle();
+    };
+    says(&mut cluster, 12, hello(3));
+    says(&mut cluster, 11, hello(2));
+    cluster.mounts.clear();
+    says(&mut cluster, 12, ToNode::Commands(vec![Cluster::mkdir(session, 1)]));
+    cluster.pass(200_000);
+    let to: BTreeSet<Conn> = cluster.mounts.iter().map(|(_, conn, _)| *conn).collect();
+    assert_eq!(to, BTreeSet::from([Conn(12)]));
+    assert_eq!(cluster.replies(), BTreeSet::from([1]));
+}
+
 #[test]
 fn a_connection_that_greets_anew_has_nothing_to_do_with_the_session_before() {
     let mut cluster = Cluster::formed();
     let node = cluster.follower();
     let old = cluster.greet(node);
-    cluster.mount_says(node, ToNode::Hello { session: None, client: "host:/mnt".into(), nonce: 5 });
+    cluster.mount_says(node, ToNode::Hello { session: None, client: "host:/mnt".into(), nonce: 5, link: 1 });
     for _ in 0..8 {
         cluster.mount_says(node, ToNode::Alive);
         cluster.pass(2_000_000);

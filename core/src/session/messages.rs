@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToNode {
     /// The first message on a connection: who it is, and the session it already has. The nonce is drawn by the mount, so
-    /// that it knows the answer to its own greeting.
-    Hello { session: Option<SessionId>, client: String, nonce: u64 },
+    /// that it knows the answer to its own greeting. `link`: which of its connections this is; only the newest one counts.
+    Hello { session: Option<SessionId>, client: String, nonce: u64, link: u64 },
     /// Commands in the order of their numbers.
     Commands(Vec<Command>),
     /// A question; the answer carries the same id. With `keep` the mount would like copies of what the answer rests on.

@@ -146,7 +146,7 @@ fn callers_and_clients() {
     assert_eq!(with_groups(GROUPS_MAX), None);
     assert_eq!(with_groups(GROUPS_MAX + 1), at("cred.groups"));
 
-    let hello = |len| ToNode::Hello { session: None, client: "c".repeat(len), nonce: 1 };
+    let hello = |len| ToNode::Hello { session: None, client: "c".repeat(len), nonce: 1, link: 1 };
     assert!(ToNode::try_from(v1::ToNode::from(hello(CLIENT_MAX))).is_ok());
     assert_eq!(ToNode::try_from(v1::ToNode::from(hello(CLIENT_MAX + 1))).unwrap_err().field, "client");
 }
@@ -199,6 +199,7 @@ fn a_newer_mount_is_told_so() {
             nonce: 1,
             wire_version,
             wire_oldest,
+            link: 1,
         })),
     };
     assert!(ToNode::try_from(hello(WIRE_OLDEST, WIRE_VERSION)).is_ok());

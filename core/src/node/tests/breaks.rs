@@ -22,7 +22,7 @@ impl Cluster {
 
     fn join(&mut self, node: NodeId, session: Option<SessionId>) -> SessionId {
         self.mounts.clear();
-        let message = ToNode::Hello { session, client: "a:/mnt".into(), nonce: 31 };
+        let message = ToNode::Hello { session, client: "a:/mnt".into(), nonce: 31, link: 1 };
         self.give(node, Input::Mount { conn: A, message });
         self.pass(400_000);
         let welcome = |(_, _, m): &(NodeId, Conn, ToMount)| match m {

@@ -24,7 +24,7 @@ impl Cluster {
     /// A mount at the leader, with a session and, having said that it has nothing, a lease.
     fn attach(&mut self, conn: Conn) -> SessionId {
         let nonce = conn.0;
-        self.says(conn, ToNode::Hello { session: None, client: format!("host{nonce}:/mnt"), nonce });
+        self.says(conn, ToNode::Hello { session: None, client: format!("host{nonce}:/mnt"), nonce, link: 1 });
         self.pass(200_000);
         let welcome = |m: &ToMount| if let ToMount::Welcome { session, .. } = m { Some(*session) } else { None };
         let session = self.heard(conn).iter().find_map(welcome).expect("a welcome");

@@ -63,7 +63,7 @@ fn what_was_let_in_elsewhere_under_another_tree_is_nothing() {
     let late = held.iter().find(|(_, _, m)| numbers(m) == [5]).expect("5 is let in by n1").clone();
     cluster.cut_links.clear();
     // Its mount has gone to n2 meanwhile and sends 4 from there; it travels, and waits for what n1 holds.
-    cluster.says_at(n2, C, ToNode::Hello { session: Some(session), client: "host31:/mnt".into(), nonce: 31 });
+    cluster.says_at(n2, C, ToNode::Hello { session: Some(session), client: "host31:/mnt".into(), nonce: 31, link: 1 });
     cluster.pass(2 * TICK_US);
     cluster.says_at(n2, C, ToNode::Commands(vec![mkdir_in(Ino::ROOT, session, 4, "d4")]));
     assert_eq!(cluster.machine(leader).status().copies.waiting, 1);

@@ -50,7 +50,7 @@ impl Cluster {
     /// A mount at a node, with a session, and a lease as soon as the node has one.
     pub(super) fn attach_at(&mut self, node: NodeId, conn: Conn) -> SessionId {
         let nonce = conn.0;
-        self.says_at(node, conn, ToNode::Hello { session: None, client: format!("host{nonce}:/mnt"), nonce });
+        self.says_at(node, conn, ToNode::Hello { session: None, client: format!("host{nonce}:/mnt"), nonce, link: 1 });
         self.pass(200_000);
         let welcome = |m: &ToMount| if let ToMount::Welcome { session, .. } = m { Some(*session) } else { None };
         let session = self.told(conn).iter().find_map(welcome).expect("a welcome");

@@ -221,11 +221,8 @@ fn fact() -> impl Strategy<Value = Fact> {
 
 pub(crate) fn to_node() -> impl Strategy<Value = ToNode> {
     prop_oneof![
-        (option::of(session()), client(), any::<u64>()).prop_map(|(session, client, nonce)| ToNode::Hello {
-            session,
-            client,
-            nonce
-        }),
+        (option::of(session()), client(), any::<[u64; 2]>())
+            .prop_map(|(session, client, [nonce, link])| ToNode::Hello { session, client, nonce, link }),
         vec(command(), 0..5).prop_map(ToNode::Commands),
         (any::<u64>(), cred(), query(), any::<bool>()).prop_map(|(id, cred, query, keep)| ToNode::Ask {
             id,
