@@ -14,6 +14,7 @@ use baton_core::node::{Input, Reader, Walk, missing, wants_copy};
 use baton_core::types::{Members, SessionId, SliceId};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinError;
 
 /// Slices looked at in one step.
 const STEP: usize = 64;
@@ -117,12 +118,12 @@ impl Repair {
                 continue;
             }
             if fetching.len() >= FETCHES {
-                made.extend(fetching.join_next().await.and_then(Result::ok));
+                made.extend(fetching.join_next().await.map(outcome));
             }
             fetching.spawn(fetch(self.slices.clone(), self.events.clone(), id, info));
         }
         while let Some(done) = fetching.join_next().await {
-            made.extend(done.ok());
+            made.push(outcome(done));
         }
         made
     }
@@ -171,6 +172,11 @@ enum Made {
     Nothing {
         listed: bool,
     },
+}
+
+/// One that panicked made nothing.
+fn outcome(done: Result<Made, JoinError>) -> Made {
+    done.unwrap_or(Made::Nothing { listed: true })
 }
 
 fn first() -> SliceId {

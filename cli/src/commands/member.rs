@@ -42,6 +42,9 @@ struct Rm {
     /// Return as soon as it is decided
     #[arg(long)]
     no_wait: bool,
+    /// Do not wait for copies that others lack: what only this node has, or nobody any more, is lost
+    #[arg(long, conflicts_with = "no_wait")]
+    lose_data: bool,
 }
 
 /// Keep a node that was to be removed
@@ -73,7 +76,7 @@ impl Rm {
                 println!("node {} leaves; baton status says how far it is", self.node);
                 return Ok(());
             }
-            wait_until_gone(&addresses, self.node).await
+            wait_until_gone(&addresses, self.node, self.lose_data).await
         })
     }
 }
@@ -92,7 +95,7 @@ async fn order(addresses: &[String], change: Change) -> Result<ChangeMembersRepl
     leader(addresses).await?.change_members(request).await.map(tonic::Response::into_inner).map_err(told)
 }
 
-async fn wait_until_gone(addresses: &[String], node: u64) -> Result<(), Failure> {
+async fn wait_until_gone(addresses: &[String], node: u64, lose_data: bool) -> Result<(), Failure> {
     let live = std::io::stdout().is_terminal();
     let mut shown = String::new();
     // Whoever answers may change meanwhile: the leader may be the one that leaves.
@@ -106,6 +109,10 @@ async fn wait_until_gone(addresses: &[String], node: u64) -> Result<(), Failure>
                 println!("{}node {node} is removed", if live { "\r\x1b[K" } else { "" });
                 return Ok(());
             };
+            if lose_data {
+                let change = Some(Change::GiveUp(node));
+                let _again_soon = admin.change_members(ChangeMembersRequest { change }).await;
+            }
             let others = status.nodes.iter().filter(|row| row.id != node).map(|row| row.address.clone());
             known = others.chain(addresses.iter().cloned()).collect();
             let line = progress(row, &status.nodes);
@@ -137,7 +144,7 @@ fn progress(row: &NodeStatus, nodes: &[NodeStatus]) -> String {
 fn unsure(nodes: &[NodeStatus]) -> Vec<String> {
     let unsure = nodes.iter().filter(|node| !node.leaves && node.lacks != Some(0));
     let why = |node: &NodeStatus| match node.lacks {
-        Some(lacks) => format!("node {} to fetch {lacks} slices that it lacks", node.id),
+        Some(lacks) => format!("node {} to fetch {lacks} slices that it lacks (--lose-data: do not wait)", node.id),
         None if node.reachable => format!("node {} to look through its slices", node.id),
         None => format!("node {}, which cannot be reached", node.id),
     };

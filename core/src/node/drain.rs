@@ -9,6 +9,8 @@
 //!
 //! all of them in walks that began after the last change of who stays, and all that stay were heard of a moment ago, in the
 //! lives in which they walked. What is stored after that change is stored on those that stay alone.
+//!
+//! Where copies are lost for good nobody could ever go; so an operator may say of a node that it goes with what it has.
 
 use super::NodeMachine;
 use crate::types::NodeId;
@@ -40,15 +42,22 @@ pub(super) struct Drain {
     /// The entry that made the last change of who stays, or one behind it.
     since: Option<u64>,
     walked: BTreeMap<NodeId, Walked>,
+    /// These go with what they have.
+    given_up: BTreeSet<NodeId>,
 }
 
 impl Drain {
     pub(super) fn begins(&mut self, index: u64) {
         self.since = Some(index);
+        self.given_up.clear();
     }
 
     pub(super) fn begins_at_the_latest(&mut self, index: u64) {
         self.since.get_or_insert(index);
+    }
+
+    pub(super) fn give_up(&mut self, node: NodeId) {
+        self.given_up.insert(node);
     }
 
     pub(super) fn heard(&mut self, from: NodeId, walked: Walked) {
@@ -65,11 +74,11 @@ impl NodeMachine {
     /// The nodes that leave and may go.
     pub(super) fn drained(&self) -> BTreeSet<NodeId> {
         let all_have_theirs = || self.members.staying().into_iter().all(|node| self.lacks(node) == Some(0));
+        let mut may_go = self.lead.drain.given_up.clone();
         if self.lead.drain.counts(self.walk.began) && all_have_theirs() {
-            self.walk.drained.clone()
-        } else {
-            BTreeSet::new()
+            may_go.extend(&self.walk.drained);
         }
+        may_go
     }
 
     /// How many copies a node lacks, as far as the leader knows from a walk that counts.

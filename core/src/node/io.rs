@@ -61,6 +61,9 @@ pub enum Input {
     },
     /// This node is about to end: if it leads, another one shall.
     StepDown,
+    /// What an operator asked this node for, if it leads: this node, if it leaves, goes though copies may be lost with it. Said
+    /// again until it is gone.
+    GiveUp(NodeId),
     /// This node's shell walked over all slices.
     Walked(Walk),
 }

@@ -355,6 +355,7 @@ impl NodeMachine {
             Input::BreakLocks(order) => self.break_locks(order),
             Input::ChangeMembers { request, change } => self.change_members(request, change),
             Input::StepDown => self.step_down(),
+            Input::GiveUp(node) => self.lead.drain.give_up(node),
             Input::Walked(walk) => self.walk = walk,
         }
     }

@@ -1,11 +1,11 @@
 use crate::config::check_address;
-use crate::handle::{NodeHandle, NotBroken, NotChanged};
+use crate::handle::{Event, NodeHandle, NotBroken, NotChanged};
 use crate::room::ROOM_MIN;
 use crate::slices::{Survey, VerifiedCopy};
 use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::locks::FileLock;
 use baton_core::meta::{Fault, Key, Stop, Store, Value, check, encode_key, encode_value};
-use baton_core::node::{CopyRow, PeerStatus, Status as NodeStatus};
+use baton_core::node::{CopyRow, Input, PeerStatus, Status as NodeStatus};
 use baton_core::token::{Mode, Row};
 use baton_core::types::{Ino, Member, MemberChange, NodeId, Object, SessionId, SliceId};
 use baton_proto::v1::{self, admin_server::Admin};
@@ -137,6 +137,10 @@ impl Admin for AdminService {
             }
             Some(Change::Leave(node)) => MemberChange::Leave(NodeId(node)),
             Some(Change::Stay(node)) => MemberChange::Stay(NodeId(node)),
+            Some(Change::GiveUp(node)) => {
+                self.node.tell(Event::Input(Input::GiveUp(NodeId(node))));
+                return Ok(Response::new(v1::ChangeMembersReply { node, ..v1::ChangeMembersReply::default() }));
+            }
             None => return Err(Status::invalid_argument("no change is named")),
         };
         let (node, members) = self.node.change_members(change.clone()).await.map_err(|why| match why {

@@ -163,6 +163,25 @@ fn nobody_goes_before_all_that_stay_have_what_they_should() {
 }
 
 #[test]
+fn who_is_given_up_goes_with_what_it_has_and_only_if_it_leaves() {
+    let mut cluster = Cluster::formed();
+    cluster.joins("host:4");
+    let node = cluster.follower();
+    let give_up = |cluster: &mut Cluster| {
+        let leader = cluster.leader();
+        cluster.peers.get_mut(&leader).unwrap().inbox.push(Input::GiveUp(node));
+        cluster.pass(3_000_000);
+    };
+    give_up(&mut cluster);
+    assert!(cluster.has(node));
+    cluster.orders(MemberChange::Leave(node)).unwrap();
+    cluster.pass(3_000_000);
+    assert!(cluster.has(node), "that was said before it was to leave");
+    give_up(&mut cluster);
+    assert!(!cluster.has(node));
+}
+
+#[test]
 fn a_leader_that_is_new_waits_for_walks_of_its_own_time() {
     let mut cluster = Cluster::formed();
     cluster.joins("host:4");
