@@ -394,14 +394,28 @@ impl MountMachine {
         let mut gone = Vec::new();
         self.stats.recalled += objects.len() as u64;
         for object in objects {
+            let comes = self.comes_with_a_reply(&object);
             if let Some(leaving) = self.copies.leaving.get_mut(&object) {
                 leaving.own_will = false;
-            } else if !self.take_from_kernel(&object, false) {
+            } else if !self.take_from_kernel(&object, comes, false) {
                 gone.push(object);
             }
         }
         self.tell_kernel();
         self.say_returned(gone);
+    }
+
+    /// Until when the kernel may know a name that it does not know yet: that of a rename under way, if it knows the other one.
+    fn comes_with_a_reply(&self, object: &Object) -> u64 {
+        let Object::Entry(dir, name) = object else { return 0 };
+        let known = |(dir, name): (Ino, &Name)| {
+            let object = Object::Entry(dir, name.clone());
+            let leaving = self.copies.leaving.get(&object).map_or(0, |leaving| leaving.until);
+            self.copies.held.get(&object).map_or(leaving, |held| held.kernel_until)
+        };
+        let ops = self.unanswered.values().map(|(_, command)| &command.op);
+        let its = ops.filter(|op| op.names().contains(&(*dir, name)));
+        its.flat_map(|op| op.names()).map(known).max().unwrap_or(0)
     }
 
     /// A listing went to the kernel, which keeps it where the directory was opened so.
@@ -418,10 +432,11 @@ impl MountMachine {
         self.handles.values().any(|opened| opened.ino == ino && opened.cached)
     }
 
-    /// Drops a copy. `true`: the kernel may still know something, and is to be told to forget it ([`Self::tell_kernel`]).
-    fn take_from_kernel(&mut self, object: &Object, own_will: bool) -> bool {
+    /// Drops a copy. `true`: the kernel may still know something, or comes to until then, and is to be told to forget it
+    /// ([`Self::tell_kernel`]).
+    fn take_from_kernel(&mut self, object: &Object, comes: u64, own_will: bool) -> bool {
         let held = self.copies.held.remove(object).unwrap_or_default();
-        let mut until = held.kernel_until.max(held.sure_until);
+        let mut until = held.kernel_until.max(held.sure_until).max(comes);
         let forget = match object {
             // It knows who may search a directory only by the names in it, and their times are short.
             Object::Rights(dir) => {
@@ -523,14 +538,19 @@ impl MountMachine {
     }
 
     /// An own command has its reply: what was known of its names is over; the kernel knows better, and what it knew of one
-    /// name it may now know of the other.
+    /// name it may now know of the other. What was asked back meanwhile goes back when the kernel has forgotten it.
     pub(super) fn names_changed(&mut self, op: &Op) {
         let names: Vec<Object> = op.names().into_iter().map(|(dir, name)| Object::Entry(dir, name.clone())).collect();
         let known = |object: &Object| self.copies.held.get(object).map(|held| held.kernel_until);
         let Some(until) = names.iter().filter_map(known).max() else { return };
+        let now = self.now;
         for name in names {
-            let now = self.now;
-            self.copies.held.insert(name, Held { since: now, used: now, kernel_until: until, ..Held::default() });
+            let was_held = self.copies.held.contains_key(&name);
+            if let Some(leaving) = self.copies.leaving.get_mut(&name) {
+                leaving.until = leaving.until.max(until);
+            } else if was_held || until > now {
+                self.copies.held.insert(name, Held { since: now, used: now, kernel_until: until, ..Held::default() });
+            }
         }
     }
 
@@ -601,7 +621,7 @@ impl MountMachine {
         let unused = self.copies.held.iter().filter(|(object, held)| unused(held) && !(held.paged && in_use(object)));
         let unused = unused.take(GIVE_BACK_MAX);
         let mut unused: Vec<Object> = unused.map(|(object, _)| object.clone()).collect();
-        unused.retain(|object| !self.take_from_kernel(object, true));
+        unused.retain(|object| !self.take_from_kernel(object, 0, true));
         self.tell_kernel();
         self.give_back(unused);
     }

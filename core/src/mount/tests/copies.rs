@@ -232,6 +232,34 @@ fn after_a_rename_the_new_name_is_the_kernels_for_as_long_as_the_old_one_was() {
     assert_eq!(s.forgets(), [Forget::Name(Ino::ROOT, name("g"))]);
 }
 
+/// Seed 9011296: the name went back before the reply to the own rename was there, and with the reply the mount took it for its
+/// own again, which the node did not know.
+#[test]
+fn a_name_that_is_asked_back_before_the_own_renames_reply_goes_back_behind_it() {
+    let mut s = Script::leased(&lookup("f"));
+    s.learn(&lookup("f"), of_name("f", 0o755));
+    let new = Object::Entry(Ino::ROOT, name("g"));
+    let op =
+        Rename { dir: Ino::ROOT, name: name("f"), new_dir: Ino::ROOT, new_name: name("g"), how: RenameHow::Replace };
+    s.call(Call::Do(op.into()));
+    s.out.clear();
+    s.says(ToMount::Recall(vec![new.clone()]));
+    assert_eq!((s.forgets(), s.told()), (vec![], vec![]), "the kernel holds the directory and will know the name");
+    s.done(1);
+    s.give(Input::Tick);
+    assert_eq!(s.forgets(), [Forget::Name(Ino::ROOT, name("g"))]);
+    s.out.clear();
+    s.forgot(new.clone(), true);
+    assert_eq!(s.told(), [ToNode::Returned(vec![new])]);
+    for _ in 0..2 {
+        s.out.clear();
+        s.call(Call::Ask(lookup("g")));
+        let ToNode::Ask { id, .. } = s.told().remove(0) else { panic!() };
+        s.says(ToMount::Answer { id, reply: Reply::Done(Answer::Attr(attr(5))), facts: Vec::new() });
+    }
+    assert_eq!(s.learn(&lookup("g"), of_file()).entry, 0, "no copy of the name came");
+}
+
 #[test]
 fn facts_asked_for_before_copies_were_given_back_are_not_believed() {
     let mut s = Script::leased(&stat());
