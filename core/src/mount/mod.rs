@@ -292,12 +292,18 @@ impl MountMachine {
     fn restart(&mut self, id: CallId) {
         const RESTARTS_MAX: u32 = 1_000;
         let Some(running) = self.running.get_mut(&id) else { return };
-        running.known.clear();
-        running.in_the_way = None;
         running.restarts += 1;
         if running.restarts > RESTARTS_MAX {
             return self.finish(id, Err(Errno::EIO));
         }
+        self.begin_again(id);
+    }
+
+    /// The same, however often.
+    fn begin_again(&mut self, id: CallId) {
+        let Some(running) = self.running.get_mut(&id) else { return };
+        running.known.clear();
+        running.in_the_way = None;
         self.run(id);
     }
 

@@ -234,10 +234,13 @@ impl MountMachine {
         let due = |lost: Option<u64>| lost.is_some_and(|at| now >= at + after);
         let calls: Vec<CallId> = self.running.iter().filter(|(_, r)| due(r.lost_at)).map(|(id, _)| *id).collect();
         for id in calls {
-            if let Some(running) = self.running.get_mut(&id) {
-                running.lost_at = None;
+            let Some(running) = self.running.get_mut(&id) else { continue };
+            running.lost_at = None;
+            match running.want {
+                // What could not be read may be gone meanwhile, or lie elsewhere.
+                Some(Want::Get(_)) => self.begin_again(id),
+                _ => self.fetch(id),
             }
-            self.fetch(id);
         }
     }
 

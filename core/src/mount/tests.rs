@@ -288,6 +288,24 @@ fn layout(slice: u64) -> Reply {
     Reply::Done(Answer::Layout(Layout { size: 3, pieces: vec![Piece { len: 3, source }] }))
 }
 
+/// Seed 9005887: the slice was gone, and one of the nodes that were said to have it too, so that nobody could say that.
+#[test]
+fn a_read_whose_slice_cannot_be_reached_asks_where_the_bytes_are_by_now() {
+    let mut s = Script::connected();
+    let call = s.call(Call::Read { ino: Ino(5), handle: None, offset: 0, len: 3 });
+    s.says(ToMount::Answer { id: 1, reply: layout(1), facts: Vec::new() });
+    for id in 2..1_500 {
+        s.give(Input::Got { call, outcome: Err(SliceFault::Unreachable) });
+        s.out.clear();
+        s.wait(300_000);
+        assert!(s.told().iter().any(|m| matches!(m, ToNode::Ask { id: asked, .. } if *asked == id)), "{:?}", s.out);
+        s.says(ToMount::Answer { id, reply: layout(2), facts: Vec::new() });
+    }
+    s.out.clear();
+    s.give(Input::Got { call, outcome: Ok(vec![Bytes::from_static(b"abc")]) });
+    assert_eq!(s.outcomes(), [(call, Ok(Done::Data(vec![Bytes::from_static(b"abc")])))]);
+}
+
 #[test]
 fn a_read_whose_slice_was_replaced_starts_again() {
     let mut s = Script::connected();
