@@ -274,6 +274,18 @@ fn spoil(node: &Path, seed: u64, runs: bool) -> String {
 
 /// Over every kind of file of one node, while it is down and while it runs: nothing that is wrong is ever served, and in the
 /// end everything is right. `BATON_FLIPS=1000` for a campaign.
+/// Starts a node that does not run; whether it caught up. `false`: it has ended instead.
+fn comes_back(cluster: &mut Cluster, id: u64) -> bool {
+    if !cluster.is_running(id) && !cluster.try_restart(id) {
+        return false;
+    }
+    let applied = cluster.state(cluster.leader()).map_or(0, |state| state.applied);
+    eventually("it has caught up, or ended", Duration::from_secs(60), || {
+        let caught_up = cluster.state(id).is_some_and(|state| state.votes && state.applied >= applied);
+        (caught_up || !cluster.is_running(id)).then_some(caught_up)
+    })
+}
+
 #[test]
 fn bits_flipped_all_over_one_nodes_disk_are_never_served_and_are_repaired() {
     let mut cluster = Cluster::start();
@@ -294,13 +306,16 @@ fn bits_flipped_all_over_one_nodes_disk_are_never_served_and_are_repaired() {
         if cluster.is_running(victim) && runs {
             std::thread::sleep(Duration::from_millis(200));
         }
-        if !cluster.is_running(victim) && !cluster.try_restart(victim) {
-            // Its own name was damaged, say: it must not start, and says why. Its operator gives it an empty folder.
+        // One that found damage while it ran has ended, and rebuilds what is damaged when it is started again.
+        if !comes_back(&mut cluster, victim) && !comes_back(&mut cluster, victim) {
+            // Its own name was damaged, say, or its cluster's: it must not run, and says why. Its operator gives it an empty
+            // folder.
             refused += 1;
+            cluster.kill(victim);
             cluster.wipe(victim);
             cluster.restart(victim);
+            cluster.wait_caught_up_in_log(victim, Duration::from_secs(60));
         }
-        cluster.wait_caught_up_in_log(victim, Duration::from_secs(60));
         sh(mount.dir(), &format!("echo {flip} > last; [ $(cat last) = {flip} ]"));
         if flip % 4 == 0 {
             let through = Mount::start(cluster.address(victim));
