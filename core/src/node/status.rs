@@ -16,6 +16,8 @@ pub struct Status {
     pub applied: u64,
     pub committed: u64,
     pub member: bool,
+    /// What this node was to write to its log some time ago is not written.
+    pub disk_hangs: bool,
     /// Nodes that a new cluster still waits for.
     pub waiting_for: Vec<NodeId>,
     pub peers: Vec<PeerStatus>,
@@ -86,6 +88,7 @@ impl NodeMachine {
             applied: self.applied.0,
             committed: self.raw.raft.raft_log.committed,
             member: self.join.votes(),
+            disk_hangs: self.disk_hangs(),
             waiting_for: self.waiting_for(),
             peers: self.members.nodes.iter().map(|(node, member)| self.peer_status(*node, member)).collect(),
             sessions: self

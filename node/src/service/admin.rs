@@ -348,6 +348,11 @@ fn health(status: &NodeStatus, nodes: &[v1::NodeStatus], survey: Option<&Survey>
     if !status.waiting_for.is_empty() {
         let names: Vec<String> = status.waiting_for.iter().map(ToString::to_string).collect();
         lines.push(format!("waiting to hear from node {} to form the cluster", names.join(", ")));
+    } else if status.disk_hangs {
+        lines.push(format!(
+            "node {} waits for its disk: it hangs, or is full. Nothing is carried out here until it goes on",
+            status.node
+        ));
     } else if status.leader.is_none() {
         lines
             .push("no leader: a majority of the voting nodes cannot be reached; nothing can be read or written".into());
