@@ -72,6 +72,9 @@ impl World {
         let mount = self.rng.below(self.mounts.len());
         let wipes = if self.plan.planted == Some(Planted::WipedMember) { 8 } else { 1 };
         let choice = self.rng.range(0, 64 + wipes);
+        if self.plan.planted == Some(Planted::DamageServed) {
+            self.damage_a_slice();
+        }
         match choice {
             0..=5 => self.kill_for_a_while("kill", &[node]),
             6..=9 => {
@@ -153,7 +156,7 @@ impl World {
                     self.freeze_node(node);
                 }
             }
-            61..=62 => self.damage_a_slice(node),
+            61..=62 => self.damage_a_slice(),
             63 => self.lose_log(node),
             _ => self.wipe(node),
         }
@@ -321,24 +324,27 @@ impl World {
         }
     }
 
-    /// Some bits of a slice change on this node's disk, where two others have good copies. A copy that the cluster does not
-    /// know of is nobody's help.
-    fn damage_a_slice(&mut self, node: usize) {
+    /// Some bits of a slice change on a node's disk, where two others have good copies. A copy that the cluster does not know
+    /// of is nobody's help.
+    fn damage_a_slice(&mut self) {
         let newest = self.nodes.iter().filter_map(|node| node.machine.as_ref()).map(|machine| machine.reader());
         let Some(newest) = newest.max_by_key(|reader| reader.applied()) else { return };
         let listed = |id: &SliceId| match newest.with_state(|state| state.get(&Key::Slice(*id))) {
             Ok(Some(Value::Slice(info))) => info.nodes,
             _ => Vec::new(),
         };
-        let good = |id: &SliceId| {
+        let can_bear_it = |node: usize, id: &SliceId| {
             let others = listed(id).into_iter().filter_map(|other| self.node_at(other)).filter(|at| *at != node);
             others.filter(|at| self.nodes[*at].disk.slice(*id).is_some()).count() > 1
         };
-        let slices: Vec<SliceId> = self.nodes[node].disk.slices.keys().copied().filter(good).collect();
+        let mut slices: Vec<(usize, SliceId)> = Vec::new();
+        for (at, node) in self.nodes.iter().enumerate() {
+            slices.extend(node.disk.slices.keys().filter(|id| can_bear_it(at, id)).map(|id| (at, *id)));
+        }
         if !slices.is_empty() {
             self.stats.count("slice damaged");
-            let id = slices[self.rng.below(slices.len())];
-            self.nodes[node].disk.damage_slice(id);
+            let (at, id) = slices[self.rng.below(slices.len())];
+            self.nodes[at].disk.damage_slice(id);
         }
     }
 

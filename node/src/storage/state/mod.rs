@@ -11,11 +11,13 @@
 //! * every value carries a checksum over its key and itself, so a bit that the disk changed is an error and never an answer:
 //!   reads then end in a [`Fault`], [`State::damage`] says why, and the node must stop and be rebuilt.
 
+mod checked;
 mod seal;
 pub mod snapshot;
 
 use super::{Mark, StorageError, sync_folder};
 use baton_core::meta::{Fault, Key, Store, Value, decode_key, decode_value, encode_key, encode_value};
+use checked::CheckedFile;
 use redb::{Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 use seal::{seal, unseal};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -64,9 +66,20 @@ impl State {
         const WHAT: &str = "open the state";
         snapshot::remove_leftover(path)?;
         let new = !path.exists();
-        let db = catch_unwind(AssertUnwindSafe(|| Database::builder().set_cache_size(cache_bytes).create(path)))
+        let file = CheckedFile::open(path).map_err(StorageError::io(WHAT, path))?;
+        let file = file.ok_or_else(|| StorageError::InUse { path: path.to_owned() })?;
+        let open = || {
+            let mut db = Database::builder().set_cache_size(cache_bytes).create_with_backend(file)?;
+            // All of it once; what is read from then on is what was found now, or written.
+            let sound = db.check_integrity()?;
+            Ok((db, sound))
+        };
+        let (db, sound) = catch_unwind(AssertUnwindSafe(open))
             .map_err(|_| StorageError::damaged(WHAT, path, "its pages contradict each other"))?
             .map_err(|error| open_error(path, error))?;
+        if !sound {
+            return Err(StorageError::damaged(WHAT, path, "its checksums do not fit"));
+        }
         guard(WHAT, path, || prepare(&db))?;
         let (damage, failed) = (Arc::new(OnceLock::new()), Arc::new(AtomicBool::new(false)));
         let view = guard(WHAT, path, || View::of(&db, path, &damage, &failed))?;
@@ -93,7 +106,7 @@ impl State {
 
     /// Whether reads fail because a write failed before: the node must be started again.
     pub fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::SeqCst)
+        self.failed.load(Ordering::SeqCst) && self.damage().is_none()
     }
 
     /// Why reads fail, if the disk changed what was written: the node must stop and be rebuilt from its peers.
@@ -279,6 +292,7 @@ fn view_format(db: &Database) -> Result<u64, Why> {
 /// An error of redb: the disk's, or it means damage.
 fn told(error: impl Into<redb::Error>) -> Why {
     match error.into() {
+        redb::Error::Io(source) if source.kind() == std::io::ErrorKind::InvalidData => Why::Damage(source.to_string()),
         redb::Error::Io(source) => Why::Io(source),
         redb::Error::PreviousIo => Why::Failed,
         error => Why::Damage(error.to_string()),

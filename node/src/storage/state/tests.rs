@@ -4,6 +4,7 @@ use baton_core::meta::{Content, Entry, Extent, Memory, SliceInfo, format};
 use baton_core::types::{Cookie, Ino, Kind, Name, NodeId, Owner, SessionId, SliceId, Stamp, XattrName};
 use proptest::prelude::*;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use tempfile::TempDir;
 
 const CACHE: usize = 16 * 1024 * 1024;
@@ -217,8 +218,7 @@ fn a_changed_bit_is_never_an_answer() {
         for (key, value) in &model {
             match state.get(key) {
                 Ok(Some(found)) => assert_eq!(found, *value, "byte {at}"),
-                // A key that a changed branch hides cannot be told from one that was never there.
-                Ok(None) => {}
+                Ok(None) => panic!("byte {at} hides a key"),
                 Err(fault) => {
                     assert_eq!(fault, Fault::Key(key.clone()));
                     assert!(state.damage().is_some());
@@ -231,6 +231,38 @@ fn a_changed_bit_is_never_an_answer() {
         }
     }
     // Most of the file is pages that nothing refers to any more.
+    assert!(noticed > 20, "{noticed} of {} changes were noticed", noticed + unharmed);
+}
+
+/// A page cache of nothing, so that every answer comes from the file.
+#[test]
+fn a_bit_that_changes_while_the_state_is_open_is_never_an_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = some_state(&dir, 0);
+    let len = fs::metadata(path(&dir)).unwrap().len();
+    let (mut noticed, mut unharmed) = (0, 0);
+    for at in (0..len).step_by(len as usize / 150) {
+        let copy = tempfile::tempdir().unwrap();
+        fs::copy(path(&dir), path(&copy)).unwrap();
+        let state = State::open(&path(&copy), 0).unwrap();
+        let file = fs::File::options().read(true).write(true).open(path(&copy)).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+        let mut faults = 0;
+        for (key, value) in &model {
+            match state.get(key) {
+                Ok(found) => assert_eq!(found.as_ref(), Some(value), "byte {at}"),
+                Err(_) => faults += 1,
+            }
+        }
+        match state.damage() {
+            Some(_) => noticed += 1,
+            None => unharmed += 1,
+        }
+        assert_eq!(faults > 0, state.damage().is_some(), "byte {at}");
+        assert!(!state.has_failed(), "it is to be rebuilt");
+    }
     assert!(noticed > 20, "{noticed} of {} changes were noticed", noticed + unharmed);
 }
 
