@@ -5,8 +5,7 @@
 //! others that fill a disk to the brim. A log that is appended to where there is no room is left alone by the engine, but a
 //! state store that once failed to write has to be opened anew: so both stop while there still is some.
 
-use crate::storage::StorageError;
-use rustix::fs::statvfs;
+use crate::storage::{StorageError, space_of};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +33,7 @@ impl Room {
     }
 
     pub(crate) fn free(&self) -> Option<u64> {
-        statvfs(&self.folder).ok().map(|found| found.f_bavail * found.f_frsize)
+        space_of(&self.folder).ok().map(|space| space.free)
     }
 
     /// What cannot be told is taken for room: then the write itself says what is wrong.

@@ -2,7 +2,7 @@
 
 use baton_node::storage::{LogWrite, RaftLog};
 use baton_tests::harness::load::{assert_kept, longest_gap, under_load};
-use baton_tests::harness::{Cluster, Mount, SmallDisk, eventually, is_root, number_from_env, sh};
+use baton_tests::harness::{Cluster, Mount, SmallDisk, eventually, number_from_env, sh};
 use raft::eraftpb::Entry;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -205,11 +205,7 @@ fn a_state_that_was_cut_short_is_told_and_fetched_again() {
 
 #[test]
 fn a_full_disk_is_enospc_until_something_is_deleted_and_reading_goes_on() {
-    if !is_root() {
-        eprintln!("SKIPPED: only root can make a small disk");
-        return;
-    }
-    let disk = SmallDisk::new(560);
+    let Some(disk) = SmallDisk::new(560) else { return };
     let cluster = Cluster::start_in(&[1, 2, 3].map(|id| disk.path().join(format!("node-{id}"))));
     let mount = cluster.mount();
     let dir = mount.folder("full");
@@ -355,11 +351,8 @@ fn a_deep_check_finds_a_damaged_copy_and_mends_it() {
 /// the two nothing can be decided, but everything read; and all goes on when there is room.
 #[test]
 fn disks_filled_to_the_brim_stop_no_program_while_a_majority_has_room_and_reading_goes_on() {
-    if !is_root() {
-        eprintln!("SKIPPED: only root can make a small disk");
-        return;
-    }
-    let disks = [(); 3].map(|()| SmallDisk::new(1000));
+    let [Some(one), Some(two), Some(three)] = [(); 3].map(|()| SmallDisk::new(1000)) else { return };
+    let disks = [one, two, three];
     let cluster = Cluster::start_in(&[0, 1, 2].map(|at| disks[at].path().join("node")));
     let (a, b) = (cluster.mount(), cluster.mount());
     let disk = |id: u64| &disks[id as usize - 1];
@@ -417,11 +410,7 @@ fn disks_filled_to_the_brim_stop_no_program_while_a_majority_has_room_and_readin
 /// Where there is no room the log takes nothing, loses nothing, and goes on when there is some.
 #[test]
 fn a_log_without_room_is_the_log_it_was() {
-    if !is_root() {
-        eprintln!("SKIPPED: only root can make a small disk");
-        return;
-    }
-    let disk = SmallDisk::new(120);
+    let Some(disk) = SmallDisk::new(120) else { return };
     let dir = disk.path().join("log");
     let write = |index: u64| {
         let data = random(index, 1 << 20).into();

@@ -219,13 +219,8 @@ impl NodeMachine {
             };
         }
         // Who fetches the whole state carries nothing out meanwhile, and would keep what it let in for so long.
-        let is_there = |(node, promised): &(NodeId, Promised)| {
-            promised.sent + SILENT_US > now
-                && !promised.hangs
-                && !self.lead.fetching.contains(node)
-                && self.members.nodes.contains_key(node)
-        };
-        let there = self.lead.lease.promised().filter(is_there).map(|(node, promised)| (node, promised.life)).collect();
+        let others = self.members.nodes.keys().filter(|node| !self.lead.fetching.contains(node));
+        let there = others.filter_map(|node| Some((*node, self.life_of(*node)?))).collect();
         if there != self.lead.there {
             self.lead.there = there;
             self.lead.there_since = now;
@@ -430,8 +425,7 @@ impl NodeMachine {
     }
 
     fn said_lately(&self, node: NodeId) -> Option<Promised> {
-        let (_, promised) = self.lead.lease.promised().find(|(from, _)| *from == node)?;
-        Some(promised).filter(|promised| promised.sent + SILENT_US > self.now.mono)
+        self.lead.lease.promised_by(node).filter(|promised| promised.sent + SILENT_US > self.now.mono)
     }
 
     pub(super) fn all_promise(&self) -> bool {

@@ -45,9 +45,9 @@ impl Lease {
         }
     }
 
-    /// Who promised, and on what.
-    pub(super) fn promised(&self) -> impl Iterator<Item = (NodeId, Promised)> {
-        self.promised.iter().map(|(node, promised)| (*node, *promised))
+    /// What this node promised last in this term.
+    pub(super) fn promised_by(&self, node: NodeId) -> Option<Promised> {
+        self.promised.get(&node).copied()
     }
 
     /// A new leadership begins; nobody promised anything yet.

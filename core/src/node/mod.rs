@@ -248,8 +248,8 @@ impl NodeMachine {
             out: Vec::new(),
             last_tick: now.mono,
             promised_until: if recovered.member { now.mono + lease::PROMISE_US } else { 0 },
-            // What it gave out before it was started is over then, if it ever led.
             stands_from: 0,
+            // What it gave out before it was started is over then, if it ever led.
             copies_until: if is_new { 0 } else { now.mono + lease::LEASE_US },
             persisting: Persisting::default(),
             applied: recovered.stored,

@@ -298,13 +298,13 @@ impl NodeMachine {
         meta.term = term;
         if index > self.applied.0 {
             self.applied = (index, term);
-            self.shared.has_applied(index);
             self.storing = None;
             {
                 let mut view = self.shared.write();
                 view.fresh.clear();
                 view.storing = Default::default();
             }
+            self.shared.has_applied(index);
             if let Err(why) = self.load_from_view() {
                 return self.stop(why);
             }

@@ -241,9 +241,7 @@ impl Cluster {
     }
 
     fn mount_says(&mut self, node: NodeId, message: ToNode) {
-        let inbox = &mut self.peers.get_mut(&node).unwrap().inbox;
-        inbox.push(Input::Mount { conn: Conn(9), message });
-        self.settle();
+        self.says_at(node, Conn(9), message);
     }
 
     fn greet(&mut self, node: NodeId) -> SessionId {
@@ -651,15 +649,10 @@ fn a_greeting_on_an_old_connection_that_comes_late_takes_nothing_over() {
     let node = cluster.follower();
     let session = cluster.greet(node);
     let hello = |link| ToNode::Hello { session: Some(session), client: "host:/mnt".into(), nonce: 4, link };
-    let says = |cluster: &mut Cluster, conn: u64, message: ToNode| {
-        let inbox = &mut cluster.peers.get_mut(&node).unwrap().inbox;
-        inbox.push(Input::Mount { conn: Conn(conn), message });
-        cluster.settle();
-    };
-    says(&mut cluster, 12, hello(3));
-    says(&mut cluster, 11, hello(2));
+    cluster.says_at(node, Conn(12), hello(3));
+    cluster.says_at(node, Conn(11), hello(2));
     cluster.mounts.clear();
-    says(&mut cluster, 12, ToNode::Commands(vec![Cluster::mkdir(session, 1)]));
+    cluster.says_at(node, Conn(12), ToNode::Commands(vec![Cluster::mkdir(session, 1)]));
     cluster.pass(200_000);
     let to: BTreeSet<Conn> = cluster.mounts.iter().map(|(_, conn, _)| *conn).collect();
     assert_eq!(to, BTreeSet::from([Conn(12)]));

@@ -239,10 +239,13 @@ impl DataFolder {
 
     /// Room on the disk that the folder lies on; what is kept for root does not count as free.
     pub fn space(&self) -> Result<Space, FolderError> {
-        let found = statvfs(&self.path)
-            .map_err(|errno| FolderError::io("ask for the free space of", &self.path)(errno.into()))?;
-        Ok(Space { total: found.f_blocks * found.f_frsize, free: found.f_bavail * found.f_frsize })
+        space_of(&self.path).map_err(FolderError::io("ask for the free space of", &self.path))
     }
+}
+
+pub(crate) fn space_of(path: &Path) -> io::Result<Space> {
+    let found = statvfs(path)?;
+    Ok(Space { total: found.f_blocks * found.f_frsize, free: found.f_bavail * found.f_frsize })
 }
 
 fn hex(id: ClusterId) -> String {

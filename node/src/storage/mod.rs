@@ -21,6 +21,7 @@ pub mod slices;
 pub mod state;
 
 pub use error::StorageError;
+pub(crate) use folder::space_of;
 pub use folder::{DataFolder, FolderError};
 pub use raft_log::{LogWrite, RaftLog, Recovered};
 pub use slices::{SliceError, SliceStore};

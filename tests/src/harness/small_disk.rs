@@ -1,6 +1,6 @@
 //! A disk with little room.
 
-use super::folder;
+use super::{folder, is_root};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use std::ffi::CString;
@@ -11,11 +11,15 @@ use std::path::{Path, PathBuf};
 pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// Only root can.
-    pub fn new(mib: u32) -> SmallDisk {
+    /// `None`, with the reason printed, for who is not root.
+    pub fn new(mib: u32) -> Option<SmallDisk> {
+        if !is_root() {
+            eprintln!("SKIPPED: only root can make a small disk");
+            return None;
+        }
         let at = folder("small-disk");
         mount("none", &at, "tmpfs", MountFlags::empty(), size(mib).as_c_str()).expect("a tmpfs");
-        SmallDisk(at)
+        Some(SmallDisk(at))
     }
 
     pub fn resize(&self, mib: u32) {
