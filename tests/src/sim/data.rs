@@ -6,19 +6,19 @@ use bytes::Bytes;
 /// One write's name. 0 is nobody's: bytes that were never written read as zeros.
 pub(in crate::sim) type WriteId = u64;
 
-/// The bytes of a write, from `at` on.
-pub(super) fn bytes_of(id: WriteId, at: u64, len: u64) -> Vec<u8> {
-    (at..at + len).map(|i| byte(id, i)).collect()
+/// The bytes of a write, from `at` on, without end.
+pub(super) fn bytes_from(id: WriteId, at: u64) -> impl Iterator<Item = u8> {
+    (at / 8..).flat_map(move |n| word(id, n).to_le_bytes()).skip((at % 8) as usize)
 }
 
 pub(super) fn whole(id: WriteId, len: u64) -> Bytes {
-    Bytes::from(bytes_of(id, 0, len))
+    bytes_from(id, 0).take(len as usize).collect()
 }
 
-pub(super) fn byte(id: WriteId, at: u64) -> u8 {
-    if id == 0 {
-        return 0;
+/// The eight bytes after 8 * `n`. None of them is zero, so that written bytes differ from holes.
+fn word(id: WriteId, n: u64) -> u64 {
+    match id {
+        0 => 0,
+        id => mix(id.wrapping_mul(0x1_0000_0001).wrapping_add(n)) | 0x0101_0101_0101_0101,
     }
-    // Never zero, so that written bytes differ from holes.
-    (mix(id.wrapping_mul(0x1_0000_0001).wrapping_add(at / 8)) >> (8 * (at % 8))) as u8 | 1
 }

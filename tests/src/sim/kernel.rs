@@ -5,7 +5,7 @@
 //! forget attributes is not kept; a name is forgotten only when nothing happens in its directory, and a command of this
 //! mount that is under way there counts; what a rename moves keeps its time under its new name.
 
-use super::history::Act;
+use super::history::{Act, NameId};
 use super::planted::Planted;
 use super::workload::name_of;
 use super::world::{Event, Life, World};
@@ -91,7 +91,7 @@ impl Kernel {
             // Of the rest it knows what came of it, or asks again.
             (act, Ok(_) | Err(Errno::EEXIST | Errno::ENOENT)) => {
                 for (dir, name) in names_changed(act) {
-                    self.names.remove(&(dir, name));
+                    self.names.remove(&(dir, name_of(name)));
                 }
             }
             _ => {}
@@ -100,40 +100,40 @@ impl Kernel {
 }
 
 /// The names that an act changes.
-fn names_changed(act: &Act) -> Vec<(Ino, Name)> {
-    match act {
+fn names_changed(act: &Act) -> impl Iterator<Item = (Ino, NameId)> + use<> {
+    let (name, new_name) = match act {
         Act::Create { dir, name, .. }
         | Act::Mkdir { dir, name }
         | Act::Symlink { dir, name }
         | Act::Link { dir, name, .. }
         | Act::Unlink { dir, name }
-        | Act::Rmdir { dir, name } => vec![(*dir, name_of(*name))],
-        Act::Rename { dir, name, new_dir, new_name, .. } => {
-            vec![(*dir, name_of(*name)), (*new_dir, name_of(*new_name))]
-        }
-        _ => Vec::new(),
-    }
+        | Act::Rmdir { dir, name } => (Some((*dir, *name)), None),
+        Act::Rename { dir, name, new_dir, new_name, .. } => (Some((*dir, *name)), Some((*new_dir, *new_name))),
+        _ => (None, None),
+    };
+    name.into_iter().chain(new_name)
+}
+
+/// The directories whose names an act changes or reads.
+fn directories(act: &Act) -> impl Iterator<Item = Ino> + use<> {
+    let read = match act {
+        Act::Lookup { dir, .. } | Act::List { dir } => Some(*dir),
+        _ => None,
+    };
+    read.into_iter().chain(names_changed(act).map(|(dir, _)| dir))
 }
 
 /// Whether an act has the directory locked while it is under way; what only reads, with others that do.
 fn locks(act: &Act, dir: Ino) -> Option<bool> {
-    let changes = names_changed(act);
-    if changes.iter().any(|(d, _)| *d == dir) {
-        return Some(true);
-    }
-    matches!(act, Act::Lookup { dir: d, .. } | Act::List { dir: d } if *d == dir).then_some(false)
+    directories(act).any(|d| d == dir).then(|| names_changed(act).next().is_some())
 }
 
 impl World {
     /// Whether a process of this mount has to wait for another one that is busy in the same directory.
     pub(super) fn directory_is_locked(&self, mount: usize, act: &Act) -> bool {
-        let dirs = match act {
-            Act::Lookup { dir, .. } | Act::List { dir } => vec![*dir],
-            act => names_changed(act).into_iter().map(|(dir, _)| dir).collect(),
-        };
-        dirs.iter().any(|dir| {
-            let mine = locks(act, *dir).unwrap_or(false);
-            self.acts_under_way(mount).any(|other| locks(other, *dir).is_some_and(|theirs| theirs || mine))
+        directories(act).any(|dir| {
+            let mine = locks(act, dir).unwrap_or(false);
+            self.acts_under_way(mount).any(|other| locks(other, dir).is_some_and(|theirs| theirs || mine))
         })
     }
 
@@ -141,8 +141,7 @@ impl World {
     /// others found the new one already (docs/semantics: between two programs on one mount): what is found so is not judged.
     pub(super) fn is_being_changed_here(&self, mount: usize, act: &Act) -> bool {
         let Act::Lookup { dir, name } = act else { return false };
-        let name = (*dir, name_of(*name));
-        self.acts_under_way(mount).any(|other| names_changed(other).contains(&name))
+        self.acts_under_way(mount).any(|other| names_changed(other).any(|changed| changed == (*dir, *name)))
     }
 
     fn acts_under_way(&self, mount: usize) -> impl Iterator<Item = &Act> {

@@ -60,10 +60,11 @@ pub(super) enum Event {
     Fault(Fault),
 }
 
+/// The event is boxed: the heap moves its items about, and events are large.
 struct Queued {
     at: u64,
     order: u64,
-    event: Event,
+    event: Box<Event>,
 }
 
 impl PartialEq for Queued {
@@ -137,6 +138,10 @@ impl World {
     }
 
     pub(super) fn at(&mut self, at: u64, event: Event) {
+        self.queue(at, Box::new(event));
+    }
+
+    fn queue(&mut self, at: u64, event: Box<Event>) {
         self.order += 1;
         self.queue.push(Reverse(Queued { at, order: self.order, event }));
     }
@@ -168,12 +173,12 @@ impl World {
         }
     }
 
-    fn happen(&mut self, event: Event) {
+    fn happen(&mut self, event: Box<Event>) {
         if let Some(later) = self.frozen_until(&event) {
-            return self.at(later, event);
+            return self.queue(later, event);
         }
         self.record(&event);
-        match event {
+        match *event {
             Event::NodeTick(node, life) => self.node_tick(node, life),
             Event::NodeWake(node, life) => self.node_wake(node, life),
             Event::LogSynced(node, life) => self.log_synced(node, life),

@@ -1,6 +1,6 @@
 //! Every file's content behaves as one register of bytes: each read sees, whole, what the writes before it left.
 
-use super::super::data::{WriteId, byte};
+use super::super::data::{WriteId, bytes_from};
 use super::super::history::{Act, History, Record, Saw};
 use super::linear::{Call, Found, Model, search};
 use baton_core::types::Ino;
@@ -121,7 +121,7 @@ impl File {
         pieces.iter().all(|piece| {
             let part = &seen[at..at + piece.len as usize];
             at += piece.len as usize;
-            part.iter().zip(piece.at..).all(|(b, i)| *b == byte(piece.id, i))
+            bytes_from(piece.id, piece.at).zip(part).all(|(written, read)| written == *read)
         })
     }
 }
@@ -202,6 +202,7 @@ mod tests {
 
     #[test]
     fn pieces_are_cut_and_put() {
+        let byte = |id, at| bytes_from(id, at).next().unwrap();
         let file = File::default().put(4, vec![Piece { len: 4, id: 7, at: 0 }]);
         assert_eq!(file.size(), 8);
         let file = file.put(6, vec![Piece { len: 1, id: 9, at: 0 }]);
