@@ -6,6 +6,7 @@ use baton_core::types::{NODES_MAX, NodeId};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeConfig {
@@ -17,7 +18,14 @@ pub struct NodeConfig {
     pub peers: BTreeMap<NodeId, String>,
     /// Regions and edges of the tree of nodes.
     pub topology: Topology,
+    /// When this node leads: of whom nothing is heard for so long is away, and its copies are made elsewhere.
+    pub away_after: Duration,
 }
+
+/// A machine that is restarted or moved is back before that.
+pub const AWAY_AFTER: Duration = Duration::from_secs(600);
+/// Sooner would be copying for what every second of trouble brings.
+const AWAY_AFTER_MIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -46,6 +54,7 @@ struct File {
     regions: BTreeMap<String, String>,
     #[serde(default)]
     tree: Vec<(u64, u64)>,
+    away_after_seconds: Option<u64>,
 }
 
 impl NodeConfig {
@@ -63,7 +72,8 @@ impl NodeConfig {
         let (peers, regions) = (by_node("peers", file.peers)?, by_node("regions", file.regions)?);
         let edges = file.tree.into_iter().map(|(a, b)| (NodeId(a), NodeId(b))).collect();
         let topology = Topology { edges, regions };
-        NodeConfig { id: NodeId(file.id), listen: file.listen, data: file.data, peers, topology }.checked()
+        let away_after = file.away_after_seconds.map_or(AWAY_AFTER, Duration::from_secs);
+        NodeConfig { id: NodeId(file.id), listen: file.listen, data: file.data, peers, topology, away_after }.checked()
     }
 
     /// From the command line: `1=host:port,2=host:port,3=host:port`.
@@ -91,6 +101,10 @@ impl NodeConfig {
         }
         if self.peers.len() > NODES_MAX {
             return Err(bad("peers", self.peers.len(), format!("a cluster has at most {NODES_MAX} nodes")));
+        }
+        if self.away_after < AWAY_AFTER_MIN {
+            let least = format!("at least {} seconds", AWAY_AFTER_MIN.as_secs());
+            return Err(bad("away_after_seconds", self.away_after.as_secs(), least));
         }
         check_address("listen", &self.listen)?;
         let mut seen = BTreeMap::new();
@@ -156,6 +170,7 @@ mod tests {
             ("id = 2", "id = \"x\"", "line 1"),
             ("0.0.0.0:7400", "nowhere", "HOST:PORT"),
             ("0.0.0.0:7400", "host:99999", "HOST:PORT"),
+            ("id = 2", "id = 2\naway_after_seconds = 1", "at least 2 seconds"),
             ("b:1", "a:1", "both have it"),
             ("2 = \"b:1\"", "two = \"b:1\"", "expected a number"),
             ("id = 2", "id = 2\ntree = [[1, 3]]", "node 3 is not one"),

@@ -307,6 +307,7 @@ fn assemble(
             seed: drawn(),
             cluster: ClusterId(drawn() | 1),
             topology: config.topology.clone(),
+            away_after_us: config.away_after.as_micros() as u64,
             founder: Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() },
         },
         Recovered {

@@ -117,6 +117,10 @@ impl Disk {
         let _stopped = self.store_jobs.send(StoreJob::Apply { to: Mark { index, term }, changes });
     }
 
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.state.get()
+    }
+
     /// Whether the state store once failed to write: then it answers nothing any more, though nothing in it is damaged.
     pub(crate) fn state_failed(&self) -> bool {
         self.state.get().has_failed()
@@ -260,8 +264,9 @@ impl StoreThread {
             import.add(part).map_err(|e| e.to_string())?;
         }
         let state = import.finish(STATE_CACHE_BYTES).map_err(|e| e.to_string())?;
-        let applied = state.applied();
+        let (applied, before) = (state.applied(), self.state.get());
         self.state.set(state);
+        self.tell(Event::Overtaken(before));
         self.dirty = 0;
         self.since = None;
         Ok(applied)

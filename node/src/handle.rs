@@ -2,6 +2,7 @@
 
 use crate::Clock;
 use crate::slices::Slices;
+use crate::storage::State;
 use baton_core::meta::locks::FileLock;
 use baton_core::meta::ops::BreakLocks;
 use baton_core::meta::{Answer, Key, Query, Value};
@@ -46,6 +47,8 @@ pub(crate) enum Event {
         change: MemberChange,
         tell: oneshot::Sender<Result<NodeId, NotChanged>>,
     },
+    /// A snapshot took the place of this state.
+    Overtaken(Arc<State>),
     /// The others say that this node belongs to them no longer.
     Removed,
     Stop,

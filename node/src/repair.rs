@@ -10,7 +10,7 @@ use crate::storage::slices::ScrubPlace;
 use baton_core::meta::ops::PlaceSlice;
 use baton_core::meta::{Key, Op, SliceInfo, Value};
 use baton_core::mount::SliceFault;
-use baton_core::node::{Input, Reader, Walk, missing, wants_copy};
+use baton_core::node::{Input, Reader, Walk, missing, spare_copy, wants_copy};
 use baton_core::types::{Members, SessionId, SliceId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,8 @@ const WALK_PAUSE: Duration = Duration::from_secs(5);
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 /// Read back and verified between two walks: a terabyte in some two weeks, and no more than a few percent of a disk's time.
 const SCRUB_BYTES: u64 = 4 << 20;
+/// Copies too many that go after one walk.
+const SPARE_MAX: usize = 512;
 /// Slices fetched at once.
 const FETCHES: usize = 4;
 
@@ -69,7 +71,7 @@ impl Repair {
     /// Goes over all slices once; answers whether nothing is left to be done.
     async fn walk(&self) -> bool {
         let mut from = first();
-        let (mut copied, mut lacks) = (0, 0);
+        let (mut copied, mut lacks, mut spare) = (0, 0, Vec::new());
         let began = self.reader.applied();
         let members = match self.reader.with_state(|state| state.get(&Key::Members)) {
             Ok(Some(Value::Members(members))) => members,
@@ -81,9 +83,12 @@ impl Repair {
                 self.reader.with_state(|state| state.range(&Key::Slice(from), &Key::Session(SessionId(0)), STEP));
             let Ok(step) = step else { return true };
             let Some(last) = step.last().and_then(|(key, _)| slice_of(key)) else { break };
-            for (_, value) in &step {
-                if let Value::Slice(info) = value {
+            for (key, value) in &step {
+                if let (Key::Slice(id), Value::Slice(info)) = (key, value) {
                     survey.count(&members, info);
+                    if spare.len() < SPARE_MAX && spare_copy(&members, *id, info).is_some() {
+                        spare.push(*id);
+                    }
                 }
             }
             for made in self.mend(step, &members).await {
@@ -96,16 +101,15 @@ impl Repair {
         if copied > 0 {
             tracing::info!(copied, "copies of slices were made here");
         }
+        let all_is_well = survey.short == 0 && survey.needed.is_empty() && lacks == 0 && spare.is_empty();
         let drained = survey.needed.iter().filter(|(_, left)| **left == 0).map(|(node, _)| *node).collect();
-        let _stopped = self.events.send(Event::Input(Input::Walked(Walk { began, lacks, drained })));
-        let all_is_well = survey.short == 0 && survey.needed.is_empty() && lacks == 0;
+        let _stopped = self.events.send(Event::Input(Input::Walked(Walk { began, lacks, drained, spare })));
         self.slices.found(survey);
         all_is_well
     }
 
     /// Makes the copies of these slices that this node should have; says what came of each that was not there.
     async fn mend(&self, step: Vec<(Key, Value)>, members: &Members) -> Vec<Made> {
-        let staying = members.staying();
         let mut fetching = tokio::task::JoinSet::new();
         let mut made = Vec::new();
         for (key, value) in step {
@@ -113,7 +117,7 @@ impl Repair {
             info.nodes.retain(|node| members.nodes.contains_key(node));
             let listed = info.nodes.contains(&self.slices.me);
             let missing = listed && !self.slices.store.contains(id);
-            let wanted = wants_copy(self.slices.me, &staying, id, &info);
+            let wanted = wants_copy(self.slices.me, members, id, &info);
             if !missing && !wanted {
                 continue;
             }
@@ -153,7 +157,7 @@ impl Repair {
 impl Survey {
     fn count(&mut self, members: &Members, info: &SliceInfo) {
         self.slices += 1;
-        if missing(&members.staying(), info) > 0 {
+        if missing(members, info) > 0 {
             self.short += 1;
             for (_, left) in self.needed.iter_mut().filter(|(node, _)| info.nodes.contains(node)) {
                 *left += 1;

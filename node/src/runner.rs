@@ -136,6 +136,10 @@ impl Runner {
                         let _gone = tell.send(Err(NotChanged::NotLeading));
                     }
                 }
+                Event::Overtaken(before) => {
+                    let (slices, after) = (self.slices.clone(), self.disk.state());
+                    self.slices.bulk.spawn_blocking(move || slices.drop_what_went(&*before, &*after));
+                }
                 Event::Removed => end = Some(Err(Stopped::Removed)),
                 Event::Stop if self.asked_to_stop.load(std::sync::atomic::Ordering::SeqCst) => end = Some(Ok(())),
                 Event::Stop => end = Some(Err(Stopped::Disk)),

@@ -8,7 +8,7 @@ use crate::peers::Peers;
 use crate::room::Room;
 use crate::storage::{SliceError, SliceStore};
 use baton_core::limits::DISK_RESERVE;
-use baton_core::meta::{Fault, Key, SliceInfo, Value};
+use baton_core::meta::{Fault, Key, SliceInfo, Store, Value};
 use baton_core::mount::{SliceFault, SlicePart};
 use baton_core::node::{Reader, Space, copies_wanted, place};
 use baton_core::types::{NodeId, SessionId, SliceId};
@@ -24,6 +24,9 @@ const REPLICA_PATIENCE: Duration = Duration::from_secs(5);
 const LAST_REPLICA_PATIENCE: Duration = Duration::from_millis(300);
 /// A replica that let a slice wait in vain is not asked first again for this long.
 const SULK: Duration = Duration::from_secs(3);
+/// A replica that does not give a whole slice for so long is passed over for the next one: nobody waits for a copy but the
+/// walk that makes it, and the way may be a narrow one.
+const COPY_PATIENCE: Duration = Duration::from_secs(30);
 /// A replica that does not answer a read for this long is passed over for the next one.
 const READ_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -49,6 +52,8 @@ pub(crate) struct VerifiedCopy {
     pub(crate) mended: bool,
 }
 
+/// Slices looked up together.
+const LOOK_STEP: usize = 1024;
 /// Slices in one answer, of up to 4 MiB each.
 const VERIFY_STEP: usize = 32;
 
@@ -256,7 +261,8 @@ impl Slices {
         let mut worst = SliceFault::Missing;
         for from in nodes.iter().filter(|node| **node != self.me) {
             let part = SlicePart { id, at: 0, len, nodes: Vec::new() };
-            match self.peers.get_slice(*from, part).await {
+            let get = tokio::time::timeout(COPY_PATIENCE, self.peers.get_slice(*from, part));
+            match get.await.unwrap_or(Err(SliceFault::Unreachable)) {
                 Ok(data) => {
                     let store = self.store.clone();
                     let put = self.bulk.spawn_blocking(move || replace(&store, id, &data).map_err(|e| fault_of(&e)));
@@ -266,6 +272,29 @@ impl Slices {
             }
         }
         Err(worst)
+    }
+
+    /// Drops what this node should have by the state before a snapshot came, and not by the one it brought: what was dropped
+    /// in between nobody tells it any more.
+    pub(crate) fn drop_what_went(&self, before: &impl Store, after: &impl Store) {
+        let keeps = |value: &Value| matches!(value, Value::Slice(info) if info.nodes.contains(&self.me));
+        let mut from = SliceId { session: SessionId(0), number: 0 };
+        let mut went = 0;
+        while let Ok(step) = before.range(&Key::Slice(from), &Key::Session(SessionId(0)), LOOK_STEP)
+            && let Some((Key::Slice(last), _)) = step.last()
+        {
+            from = SliceId { number: last.number + 1, ..*last };
+            for (key, _) in step.iter().filter(|(_, value)| keeps(value)) {
+                let (Key::Slice(id), Ok(now)) = (key, after.get(key)) else { continue };
+                if !now.as_ref().is_some_and(keeps) {
+                    self.store.delete(*id);
+                    went += 1;
+                }
+            }
+        }
+        if went > 0 {
+            tracing::info!(slices = went, "slices that were dropped while this node was away were dropped here too");
+        }
     }
 
     /// Reads the copies that this node should have back from its disk, from behind this one on; behind which one

@@ -122,14 +122,9 @@ impl Chaos {
                 self.cluster.kill(node);
                 self.cluster.wipe(node);
                 self.wait(200, 2_000);
-                let slices = |id: u64| self.cluster.state(id).map_or(0, |state| state.slices);
-                let others =
-                    self.cluster.ids().into_iter().filter(|other| *other != node).map(slices).min().unwrap_or(0);
                 self.cluster.restart(node);
                 self.cluster.wait_caught_up_in_log(node, Duration::from_secs(60));
-                // What is written meanwhile comes on top.
-                let slices = || self.cluster.state(node).filter(|state| state.slices >= others);
-                eventually("the slices are back", Duration::from_secs(90), slices);
+                self.cluster.wait_has_its_slices(node, Duration::from_secs(90));
             }
             Fault::Bridge => {
                 let between = place(node);

@@ -3,7 +3,7 @@
 
 use baton_tests::harness::load::{assert_kept, longest_gap, under_load};
 use baton_tests::harness::{Cluster, Mount, SmallDisk, eventually, folder, sh_within};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// As many copies of every slice as there should be, as the leader's last walk found.
 fn wait_for_all_copies(cluster: &Cluster) {
@@ -78,6 +78,51 @@ fn a_dead_node_is_replaced_by_a_new_one() {
         cluster.wait_caught_up(id, Duration::from_secs(60));
     }
     assert_kept(&promised, &folders[0]);
+}
+
+/// A machine burns out at night, and nobody is there to say so.
+#[test]
+fn what_a_node_kept_is_made_elsewhere_when_it_is_away_for_long_and_goes_when_it_is_back() {
+    let folders = [folder("node"), folder("node"), folder("node")];
+    let mut cluster = Cluster::start_told(&folders, &["--away-after", "3"]);
+    let fourth = cluster.join();
+    let leader = cluster.leader();
+    let dead = cluster.ids().into_iter().find(|id| ![leader, fourth].contains(id)).unwrap();
+    let live: Vec<u64> = cluster.ids().into_iter().filter(|id| *id != dead).collect();
+    cluster.wait_caught_up_in_log(fourth, Duration::from_secs(60));
+    let mount = Mount::start(cluster.address(leader));
+    let load = [mount.folder("load")];
+    let promised = under_load(&load, || {
+        std::thread::sleep(Duration::from_secs(2));
+        cluster.kill(dead);
+        std::thread::sleep(Duration::from_secs(2));
+    });
+    let is_away =
+        |cluster: &Cluster| cluster.status(cluster.leader()).nodes.iter().any(|node| node.id == dead && node.away);
+    eventually("it is away", Duration::from_secs(20), || is_away(&cluster).then_some(()));
+    let counts = |cluster: &Cluster, of: &[u64]| of.iter().map(|id| slices(cluster, *id)).collect::<Vec<u64>>();
+    let all = eventually("three have a copy of everything", Duration::from_secs(60), || {
+        let short = cluster.status(cluster.leader()).slices_short?;
+        let held = counts(&cluster, &live);
+        held.iter().all(|each| short == 0 && *each == held[0] && *each > 100).then(|| held[0])
+    });
+    assert_kept(&promised, &load[0]);
+    cluster.restart(dead);
+    eventually("it is back", Duration::from_secs(20), || (!is_away(&cluster)).then_some(()));
+    let ids = cluster.ids();
+    // A few copies may be there that nobody knows of: of slices that were given up on a node that was slow, and had them after all.
+    let few = all / 20;
+    let mut held = Vec::new();
+    let started = Instant::now();
+    while !(3 * all..=3 * all + few).contains(&held.iter().sum()) {
+        assert!(started.elapsed() < Duration::from_secs(60), "of {all} slices the nodes keep {held:?}");
+        std::thread::sleep(Duration::from_millis(200));
+        held = counts(&cluster, &ids);
+    }
+    wait_for_all_copies(&cluster);
+    cluster.assert_sound();
+    cluster.deep_check(&[]).expect("nothing wrong");
+    assert_kept(&promised, &load[0]);
 }
 
 /// What stands in the list of copies is not what is on a disk that was lost a moment ago.

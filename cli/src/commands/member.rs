@@ -140,9 +140,9 @@ fn progress(row: &NodeStatus, nodes: &[NodeStatus]) -> String {
     }
 }
 
-/// Nodes that stay, and of which it is not known that they have what they should.
+/// Nodes that stay and whose copies count, and of which it is not known that they have what they should.
 fn unsure(nodes: &[NodeStatus]) -> Vec<String> {
-    let unsure = nodes.iter().filter(|node| !node.leaves && node.lacks != Some(0));
+    let unsure = nodes.iter().filter(|node| !node.leaves && !node.away && node.lacks != Some(0));
     let why = |node: &NodeStatus| match node.lacks {
         Some(lacks) => format!("node {} to fetch {lacks} slices that it lacks (--lose-data: do not wait)", node.id),
         None if node.reachable => format!("node {} to look through its slices", node.id),
@@ -155,8 +155,8 @@ fn unsure(nodes: &[NodeStatus]) -> Vec<String> {
 pub(super) fn join(addresses: &[String], address: &str) -> Result<(NodeId, Members), Failure> {
     let reply = runtime()?.block_on(order(addresses, Change::Join(address.to_owned())))?;
     let member = |member: baton_proto::v1::Member| {
-        let (votes, leaves) = (member.votes, member.leaves);
-        (NodeId(member.id), Member { address: member.address, votes, leaves })
+        let (votes, leaves, away) = (member.votes, member.leaves, member.away);
+        (NodeId(member.id), Member { address: member.address, votes, leaves, away })
     };
     let nodes = reply.members.into_iter().map(member).collect();
     Ok((NodeId(reply.node), Members { nodes, next: NodeId(reply.next) }))

@@ -4,7 +4,7 @@ use crate::metrics::{self, Page};
 use crate::{names, signals};
 use baton_core::node::Topology;
 use baton_core::types::NodeId;
-use baton_node::config::check_address;
+use baton_node::config::{AWAY_AFTER, check_address};
 use baton_node::{IpList, Links, NodeConfig, topology};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -49,8 +49,11 @@ pub(crate) struct Node {
     /// A file with the edges of the tree along which tokens travel: on each line a node and its neighbours
     #[arg(long, value_name = "FILE")]
     tree: Option<PathBuf>,
+    /// Of whom nothing is heard for so long is away: what it keeps is copied to others [default: 600]. The same for all nodes
+    #[arg(long, value_name = "SECONDS")]
+    away_after: Option<u64>,
     /// Read all of that from a TOML file instead
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "listen", "data", "peers", "regions", "iplist", "tree"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "listen", "data", "peers", "regions", "iplist", "tree", "away_after"])]
     config: Option<PathBuf>,
     /// Serve figures for Prometheus here, under /metrics; `none`: nowhere [default: 127.0.0.1:7401, if it is free]
     #[arg(long, value_name = "ADDR")]
@@ -107,7 +110,7 @@ impl Node {
         let peers = members.nodes.into_iter().map(|(id, member)| (id, member.address)).collect();
         let edges = self.tree.as_deref().map(|file| plain(file, topology::parse_tree)).transpose()?.unwrap_or_default();
         let topology = Topology { edges, ..Topology::default() };
-        Ok(NodeConfig { id, listen, data, peers, topology }.checked()?)
+        Ok(NodeConfig { id, listen, data, peers, topology, away_after: self.away_after() }.checked()?)
     }
 
     fn config(self) -> Result<NodeConfig, Failure> {
@@ -117,6 +120,7 @@ impl Node {
         if let Some(file) = self.config {
             return Ok(NodeConfig::read(&file)?);
         }
+        let away_after = self.away_after();
         let id = NodeId(self.id.ok_or_else(|| given("id"))?);
         let (peers, regions) = match &self.iplist {
             Some(file) => {
@@ -134,7 +138,11 @@ impl Node {
             || peers.get(&id).and_then(|own| own.rsplit_once(':')).map(|(_, port)| format!("0.0.0.0:{port}"));
         let listen = self.listen.or_else(everywhere).ok_or_else(|| given("listen"))?;
         let data = self.data.ok_or_else(|| given("data"))?;
-        Ok(NodeConfig { id, listen, data, peers, topology: Topology { edges, regions } }.checked()?)
+        Ok(NodeConfig { id, listen, data, peers, topology: Topology { edges, regions }, away_after }.checked()?)
+    }
+
+    fn away_after(&self) -> Duration {
+        self.away_after.map_or(AWAY_AFTER, Duration::from_secs)
     }
 }
 

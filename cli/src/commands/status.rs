@@ -57,7 +57,7 @@ fn as_json(status: &StatusReply) -> serde_json::Value {
                 "id": n.id, "address": n.address, "role": role(n), "reachable": n.reachable, "applied": n.applied,
                 "lag": n.lag, "disk_total": n.disk_total, "disk_free": n.disk_free, "slices": n.slices,
                 "slice_bytes": n.slice_bytes, "region": n.region, "in_tree": n.in_tree, "parent": n.parent,
-                "leaves": n.leaves, "still_needed": n.still_needed, "lacks": n.lacks,
+                "leaves": n.leaves, "still_needed": n.still_needed, "lacks": n.lacks, "away": n.away,
             })
         })
         .collect();
@@ -95,8 +95,9 @@ fn print(status: &StatusReply) {
     for node in &status.nodes {
         let gone = if node.reachable { "" } else { "  unreachable" };
         let leaves = if node.leaves { "  leaves" } else { "" };
+        let away = if node.away { "  away" } else { "" };
         println!(
-            "{:>5}  {:<8} {:<24} {:>10} {:>8} {:>10} {:>10}{gone}{leaves}",
+            "{:>5}  {:<8} {:<24} {:>10} {:>8} {:>10} {:>10}{gone}{leaves}{away}",
             node.id,
             role(node),
             node.address,

@@ -9,6 +9,7 @@ use baton_core::node::Topology;
 use baton_core::types::NodeId;
 use baton_fs_mount::fuse::{self, MountOptions, Mounted};
 use baton_fs_mount::{Calls, Client, ClientOptions};
+use baton_node::config::AWAY_AFTER;
 use baton_node::{Links, LocalNet, Node, NodeConfig, NodeHandle};
 use clap::Args;
 use std::collections::BTreeMap;
@@ -176,6 +177,7 @@ fn start_nodes(data: &Path, nodes: u64, bulk: &tokio::runtime::Runtime) -> Resul
             data: data.join(format!("node-{id}")),
             peers: peers.clone(),
             topology: Topology::default(),
+            away_after: AWAY_AFTER,
         };
         cluster.push(baton_node::start_on(listener, &config, Links::Local(net.clone()), bulk.handle().clone())?);
     }

@@ -7,13 +7,21 @@
 //! * the leader's walk found that of everything it keeps there are copies enough on those that stay, by the list, and
 //! * the walks of all that stay found that they have whatever is listed for them,
 //!
-//! all of them in walks that began after the last change of who stays, and all that stay were heard of a moment ago, in the
+//! all of them in walks that began after the last change of who keeps data, and all that stay were heard of a moment ago, in the
 //! lives in which they walked. What is stored after that change is stored on those that stay alone.
+//!
+//! A node that is away for long does not count, neither its copies nor what it lacks. When it is back there are copies more than
+//! there should be; these go one by one under the same conditions, so that none goes on the word of a list alone.
 //!
 //! Where copies are lost for good nobody could ever go; so an operator may say of a node that it goes with what it has.
 
 use super::NodeMachine;
-use crate::types::NodeId;
+use super::io::Output;
+use super::members::listed;
+use super::messages::Item;
+use super::placement::spare_copy;
+use crate::meta::{Fault, Key, Store, Value};
+use crate::types::{NodeId, SliceId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a node found when it walked over all slices.
@@ -25,6 +33,8 @@ pub struct Walk {
     pub lacks: u64,
     /// Nodes that leave, and of which nobody needs a copy, by the list.
     pub drained: BTreeSet<NodeId>,
+    /// Some of the slices of which there are more copies than there should be, by the list.
+    pub spare: Vec<SliceId>,
 }
 
 /// What the leader heard of another node's walks.
@@ -39,7 +49,7 @@ pub struct Walked {
 /// What a leader knows about who may go.
 #[derive(Default)]
 pub(super) struct Drain {
-    /// The entry that made the last change of who stays, or one behind it.
+    /// The entry that made the last change of who keeps data, or one behind it.
     since: Option<u64>,
     walked: BTreeMap<NodeId, Walked>,
     /// These go with what they have.
@@ -73,12 +83,42 @@ impl Drain {
 impl NodeMachine {
     /// The nodes that leave and may go.
     pub(super) fn drained(&self) -> BTreeSet<NodeId> {
-        let all_have_theirs = || self.members.staying().into_iter().all(|node| self.lacks(node) == Some(0));
         let mut may_go = self.lead.drain.given_up.clone();
-        if self.lead.drain.counts(self.walk.began) && all_have_theirs() {
+        if self.all_is_where_it_is_listed() {
             may_go.extend(&self.walk.drained);
         }
         may_go
+    }
+
+    /// Whether all whose copies count have theirs, as far as is known from walks that count.
+    fn all_is_where_it_is_listed(&self) -> bool {
+        self.lead.drain.counts(self.walk.began)
+            && self.members.keeping().into_iter().all(|node| self.lacks(node) == Some(0))
+    }
+
+    /// This node's shell walked over all slices. If it leads, copies that are too many go.
+    pub(super) fn walked(&mut self, walk: Walk) {
+        self.walk = walk;
+        if self.is_leader() && self.all_is_where_it_is_listed() {
+            let spare = std::mem::take(&mut self.walk.spare);
+            self.lead.queue.extend(spare.into_iter().map(Item::DropSpare));
+        }
+    }
+
+    /// One copy of a slice goes if there are too many: looked at again here, where everybody finds the same.
+    pub(super) fn apply_drop_spare(&mut self, id: SliceId) -> Result<(), Fault> {
+        let state = self.shared.read();
+        let (Some(members), Some(Value::Slice(mut info))) = (listed(&*state)?, state.get(&Key::Slice(id))?) else {
+            return Ok(());
+        };
+        drop(state);
+        let Some(spare) = spare_copy(&members, id, &info) else { return Ok(()) };
+        info.nodes.retain(|node| *node != spare);
+        self.keep(BTreeMap::from([(Key::Slice(id), Some(Value::Slice(info)))]));
+        if spare == self.config.id {
+            self.out.push(Output::DropSlices(vec![id]));
+        }
+        Ok(())
     }
 
     /// How many copies a node lacks, as far as the leader knows from a walk that counts.

@@ -13,6 +13,7 @@
 //!   join --> learns --> votes      when it has everything, and too few vote that stay
 //!   leave --> its data is copied to those that stay --> votes no more --> removed
 //! ```
+//! Of whom nothing is heard for long is *away*: it votes as before, but its copies of slices do not count, so others make them.
 //! What an operator says is `Join`, `Leave` and `Stay`; the other steps the leader takes by itself, one after the other. It
 //! takes none that would leave a majority that is not there. A leader that is to lose its vote does so last, and steps down.
 
@@ -34,6 +35,8 @@ pub(super) struct Changing {
     orders: VecDeque<(u64, MemberChange)>,
     /// Leases that a majority of the voters before gave may last so long: until then the next voter stays as it is.
     rests_until: u64,
+    /// Nodes that nothing is heard of, and since when.
+    silent_since: BTreeMap<NodeId, u64>,
 }
 
 impl Changing {
@@ -138,11 +141,14 @@ impl NodeMachine {
     }
 
     pub(super) fn tick_members(&mut self) {
+        self.listen_who_is_there();
         if !self.lead.settled() || self.lead.changing.under_way || !self.lead.changing.orders.is_empty() {
             return;
         }
         self.lead.drain.begins_at_the_latest(self.applied.0);
-        let next = self.members.next_step(self.config.id, &self.ready(), &self.drained());
+        let ready = self.ready();
+        let next = self.who_came_or_went(&ready);
+        let next = next.or_else(|| self.members.next_step(self.config.id, &ready, &self.drained()));
         let may = |change: &MemberChange| {
             let voters = matches!(change, MemberChange::Promote(_) | MemberChange::Demote(_));
             !voters || self.now.mono >= self.lead.changing.rests_until
@@ -151,6 +157,29 @@ impl NodeMachine {
             self.lead.changing.under_way = true;
             self.lead.queue.push_back(Item::Members { request: None, change });
         }
+    }
+
+    fn listen_who_is_there(&mut self) {
+        let now = self.now.mono;
+        let mut silent_since = std::mem::take(&mut self.lead.changing.silent_since);
+        silent_since.retain(|node, _| !self.is_there(*node));
+        for node in self.others().into_iter().filter(|node| !self.is_there(*node)) {
+            silent_since.entry(node).or_insert(now);
+        }
+        self.lead.changing.silent_since = silent_since;
+    }
+
+    /// Who is away for long, and who is there again.
+    fn who_came_or_went(&self, ready: &BTreeSet<NodeId>) -> Option<MemberChange> {
+        let (now, changing) = (self.now.mono, &self.lead.changing);
+        let is_long_away = |node: &NodeId| {
+            changing.silent_since.get(node).is_some_and(|since| now >= since + self.config.away_after_us)
+        };
+        self.members.nodes.iter().find_map(|(node, member)| match member.away {
+            true if ready.contains(node) => Some(MemberChange::Back(*node)),
+            false if is_long_away(node) => Some(MemberChange::Away(*node)),
+            _ => None,
+        })
     }
 
     /// Those that were heard of a moment ago and have what is committed, this one among them.
@@ -204,7 +233,7 @@ impl NodeMachine {
             let gone = self.others().into_iter().filter(|node| !members.nodes.contains_key(node));
             gone.for_each(|node| self.send_append(node));
         }
-        if self.members.staying() != members.staying() {
+        if self.members.keeping() != members.keeping() {
             self.lead.drain.begins(self.applied.0 + 1);
         }
         let voters = self.voters.clone();

@@ -4,7 +4,7 @@ use super::drain::Walked;
 use super::edges::Parcel;
 use crate::meta::{Op, Query};
 use crate::session::{Command, Reply};
-use crate::types::{ClusterId, Cred, Errno, Ino, MemberChange, Members, NodeId, Owner, SessionId, Stamp};
+use crate::types::{ClusterId, Cred, Errno, Ino, MemberChange, Members, NodeId, Owner, SessionId, SliceId, Stamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -187,4 +187,6 @@ pub enum Item {
     },
     /// The nodes of a cluster that is formed.
     Founders(Members),
+    /// There are more copies of this slice than there should be: one goes.
+    DropSpare(SliceId),
 }

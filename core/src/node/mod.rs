@@ -52,7 +52,7 @@ pub use drain::{Walk, Walked};
 pub use edges::Parcel;
 pub use io::{Changes, Conn, Input, LogWrite, Now, Output};
 pub use messages::{Batch, Item, Seat, Space, ToPeer, ViewId};
-pub use placement::{copies_wanted, missing, place, wants_copy};
+pub use placement::{copies_wanted, missing, place, spare_copy, wants_copy};
 pub use status::{CopiesStatus, PeerStatus, SessionStatus, Status};
 pub use tokens::{PARCEL_MAX, TokenStatus};
 pub use tree::{NoTree, Topology};
@@ -109,6 +109,8 @@ pub struct Config {
     pub founder: Owner,
     /// How this node, when it leads, lays the tree of the nodes.
     pub topology: Topology,
+    /// When it leads: of whom nothing is heard for so long is away, and its copies are made elsewhere.
+    pub away_after_us: u64,
 }
 
 /// What a node's disks still knew when it started.
@@ -356,7 +358,7 @@ impl NodeMachine {
             Input::ChangeMembers { request, change } => self.change_members(request, change),
             Input::StepDown => self.step_down(),
             Input::GiveUp(node) => self.lead.drain.give_up(node),
-            Input::Walked(walk) => self.walk = walk,
+            Input::Walked(walk) => self.walked(walk),
         }
     }
 

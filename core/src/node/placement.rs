@@ -2,7 +2,7 @@
 
 use crate::limits::REPLICAS;
 use crate::meta::SliceInfo;
-use crate::types::{NodeId, SliceId};
+use crate::types::{Members, NodeId, SliceId};
 
 /// How many copies a cluster of this size keeps.
 pub fn copies_wanted(nodes: usize) -> usize {
@@ -17,28 +17,48 @@ pub fn place(me: NodeId, reachable: &[(NodeId, u64)], nodes: usize) -> Vec<NodeI
     here.into_iter().chain(others.into_iter().map(|(node, _)| node)).take(copies_wanted(nodes)).collect()
 }
 
-/// Copies that a slice has too few, where these nodes are to keep it.
-pub fn missing(nodes: &[NodeId], info: &SliceInfo) -> usize {
-    let there = info.nodes.iter().filter(|node| nodes.contains(node)).count();
-    copies_wanted(nodes.len()).saturating_sub(there)
+/// Those of a slice's copies that count, and how many there should be.
+fn counted(members: &Members, info: &SliceInfo) -> (Vec<NodeId>, usize) {
+    let keeping = members.keeping();
+    let copies = info.nodes.iter().copied().filter(|node| keeping.contains(node)).collect();
+    (copies, copies_wanted(members.staying().len()))
+}
+
+/// Copies that a slice has too few.
+pub fn missing(members: &Members, info: &SliceInfo) -> usize {
+    let (copies, wanted) = counted(members, info);
+    wanted.saturating_sub(copies.len())
 }
 
 /// Whether this node should make a copy of a slice that has too few. Those without one stand in an order that every node
 /// finds alike for this slice, and the first few take it.
-pub fn wants_copy(me: NodeId, nodes: &[NodeId], id: SliceId, info: &SliceInfo) -> bool {
-    let missing = missing(nodes, info);
-    if missing == 0 || info.nodes.contains(&me) || !nodes.contains(&me) {
+pub fn wants_copy(me: NodeId, members: &Members, id: SliceId, info: &SliceInfo) -> bool {
+    let missing = missing(members, info);
+    let mut others = members.keeping();
+    if missing == 0 || info.nodes.contains(&me) || !others.contains(&me) {
         return false;
     }
-    let mut others: Vec<NodeId> = nodes.iter().filter(|n| !info.nodes.contains(n)).copied().collect();
-    others.sort_by_key(|n| (n.0.wrapping_add(id.number).wrapping_mul(0x9E37_79B9_7F4A_7C15), n.0));
-    others.into_iter().take(missing).any(|n| n == me)
+    others.retain(|node| !info.nodes.contains(node));
+    others.sort_by_key(|node| turn(id, *node));
+    others.into_iter().take(missing).any(|node| node == me)
+}
+
+/// Whose copy of a slice nobody needs, if there are more than there should be: somebody was away and came back, or was to
+/// leave and stays.
+pub fn spare_copy(members: &Members, id: SliceId, info: &SliceInfo) -> Option<NodeId> {
+    let (copies, wanted) = counted(members, info);
+    (copies.len() > wanted).then(|| copies.into_iter().max_by_key(|node| turn(id, *node)))?
+}
+
+/// In which order the nodes stand for this slice.
+fn turn(id: SliceId, node: NodeId) -> (u64, u64) {
+    (node.0.wrapping_add(id.number).wrapping_mul(0x9E37_79B9_7F4A_7C15), node.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::SessionId;
+    use crate::types::{MemberChange, SessionId};
 
     #[test]
     fn the_receiver_comes_first_then_those_with_room() {
@@ -48,13 +68,49 @@ mod tests {
         assert_eq!(place(NodeId(9), &reachable, 4), [NodeId(4), NodeId(2), NodeId(3)], "it is to leave");
     }
 
+    fn five() -> Members {
+        Members::founding((1..=5).map(|id| (NodeId(id), format!("host:{id}"))))
+    }
+
+    fn kept_by(nodes: impl IntoIterator<Item = u64>) -> SliceInfo {
+        SliceInfo { len: 1, nodes: nodes.into_iter().map(NodeId).collect(), refs: 1 }
+    }
+
+    fn slice(number: u64) -> SliceId {
+        SliceId { session: SessionId(1), number }
+    }
+
+    fn takers(members: &Members, number: u64, info: &SliceInfo) -> Vec<NodeId> {
+        (1..=5).map(NodeId).filter(|node| wants_copy(*node, members, slice(number), info)).collect()
+    }
+
     #[test]
     fn exactly_as_many_take_a_missing_copy_as_are_missing() {
-        let nodes: Vec<NodeId> = (1..=5).map(NodeId).collect();
         for number in 0..100 {
-            let id = SliceId { session: SessionId(1), number };
-            let info = SliceInfo { len: 1, nodes: vec![NodeId(2)], refs: 1 };
-            assert_eq!(nodes.iter().filter(|n| wants_copy(**n, &nodes, id, &info)).count(), 2);
+            assert_eq!(takers(&five(), number, &kept_by([2])).len(), 2);
         }
+    }
+
+    #[test]
+    fn the_copy_of_one_who_is_away_is_made_elsewhere_and_is_one_too_many_when_it_is_back() {
+        let (away, _) = five().after(&MemberChange::Away(NodeId(3))).unwrap();
+        for number in 0..100 {
+            let taker = takers(&away, number, &kept_by([1, 2, 3]));
+            assert!(matches!(taker[..], [NodeId(4 | 5)]), "{taker:?}");
+            let with_it = kept_by([1, 2, 3, taker[0].0]);
+            assert_eq!((missing(&away, &with_it), spare_copy(&away, slice(number), &with_it)), (0, None));
+            let (back, _) = away.after(&MemberChange::Back(NodeId(3))).unwrap();
+            let spare = spare_copy(&back, slice(number), &with_it).expect("four copies");
+            let rest = kept_by(with_it.nodes.iter().filter(|node| **node != spare).map(|node| node.0));
+            assert_eq!((missing(&back, &rest), spare_copy(&back, slice(number), &rest)), (0, None));
+        }
+    }
+
+    #[test]
+    fn what_nobody_can_make_up_for_is_missing_all_the_same() {
+        let three = Members::founding((1..=3).map(|id| (NodeId(id), format!("host:{id}"))));
+        let (away, _) = three.after(&MemberChange::Away(NodeId(3))).unwrap();
+        assert_eq!((missing(&three, &kept_by(1..=3)), missing(&away, &kept_by(1..=3))), (0, 1));
+        assert_eq!(takers(&away, 1, &kept_by(1..=3)), []);
     }
 }

@@ -51,6 +51,8 @@ pub struct PeerStatus {
     pub voter: bool,
     /// It is to be removed, when its data is elsewhere.
     pub leaves: bool,
+    /// Nothing was heard of it for long: its copies are made elsewhere.
+    pub away: bool,
     /// What it applied, as far as this node was told: every node knows its own, the leader everybody's.
     pub applied: Option<u64>,
     pub space: Option<Space>,
@@ -120,6 +122,7 @@ impl NodeMachine {
             address: member.address.clone(),
             voter: member.votes,
             leaves: member.leaves,
+            away: member.away,
             applied: if me { Some(self.applied.0) } else { self.peer_applied.get(&node).copied() },
             space: self.space.get(&node).map(|(space, _)| *space),
             lacks: self.lacks(node).filter(|_| self.is_leader()),

@@ -10,7 +10,7 @@ use super::*;
 use crate::meta::ops::{GetAttr, Mkdir};
 use crate::meta::{Answer, Fault, Query};
 use crate::session::{Command, Reply, ToMount, ToNode};
-use crate::types::{Cred, Errno, Ino, Name, NoChange, Owner};
+use crate::types::{Cred, Errno, Ino, Name, NoChange, Owner, SliceId};
 use raft::eraftpb::{Message, MessageType};
 use std::collections::BTreeSet;
 use std::sync::RwLock;
@@ -57,6 +57,7 @@ struct Cluster {
     broke: Vec<(NodeId, u64, Reply)>,
     /// What came of orders to change the list of nodes, by who says so.
     changed: Vec<(NodeId, Result<NodeId, NoChange>)>,
+    dropped: Vec<(NodeId, SliceId)>,
 }
 
 fn at(now: u64) -> Now {
@@ -94,6 +95,7 @@ impl Cluster {
             sent: Vec::new(),
             broke: Vec::new(),
             changed: Vec::new(),
+            dropped: Vec::new(),
         };
         for id in 1..=nodes {
             cluster.start(NodeId(id), nodes);
@@ -127,6 +129,7 @@ impl Cluster {
             cluster: ClusterId(id.0 + 100),
             founder: FOUNDER,
             topology: self.topology.clone(),
+            away_after_us: AWAY_AFTER_US,
         };
         let machine = NodeMachine::new(config, empty(&disk), at(self.now)).unwrap();
         self.peers.insert(id, Peer { machine, disk, inbox: Vec::new(), unsynced: Vec::new() });
@@ -210,6 +213,7 @@ impl Cluster {
             }
             Output::Broke { request, reply } => self.broke.push((id, request, reply)),
             Output::MembersChanged { outcome, .. } => self.changed.push((id, outcome)),
+            Output::DropSlices(ids) => self.dropped.extend(ids.into_iter().map(|slice| (id, slice))),
             Output::Stop(why) => panic!("node {id} stops: {why}"),
             _ => {}
         }
@@ -279,6 +283,7 @@ impl Cluster {
     }
 }
 
+const AWAY_AFTER_US: u64 = 30_000_000;
 const FOUNDER: Owner = Owner { uid: 1000, gid: 100 };
 
 #[test]

@@ -20,6 +20,8 @@ pub struct Member {
     pub votes: bool,
     /// What it keeps is moved to the others; then it is removed.
     pub leaves: bool,
+    /// Nothing was heard of it for long: its copies do not count until it is back.
+    pub away: bool,
 }
 
 /// One step from a list of nodes to the next.
@@ -37,6 +39,10 @@ pub enum MemberChange {
     Demote(NodeId),
     /// It is a node of the cluster no longer.
     Remove(NodeId),
+    /// Nothing was heard of it for long.
+    Away(NodeId),
+    /// It is there again, and has what is committed.
+    Back(NodeId),
 }
 
 /// Why a list of nodes stays as it is.
@@ -71,6 +77,11 @@ impl Members {
         self.all(|member| !member.votes)
     }
 
+    /// Those that are to keep data and are there, as far as is agreed: whose copies count.
+    pub fn keeping(&self) -> Vec<NodeId> {
+        self.all(|member| !member.leaves && !member.away)
+    }
+
     /// Those that are to keep data.
     pub fn staying(&self) -> Vec<NodeId> {
         self.all(|member| !member.leaves)
@@ -103,7 +114,9 @@ impl Members {
             | MemberChange::Stay(node)
             | MemberChange::Promote(node)
             | MemberChange::Demote(node)
-            | MemberChange::Remove(node) => *node,
+            | MemberChange::Remove(node)
+            | MemberChange::Away(node)
+            | MemberChange::Back(node) => *node,
         };
         let stays = self.staying();
         let member = self.nodes.get_mut(&node).ok_or(NoChange::Unknown(node))?;
@@ -116,6 +129,8 @@ impl Members {
             MemberChange::Demote(_) => member.votes = false,
             MemberChange::Remove(_) if member.votes || !member.leaves => return Err(NoChange::InUse(node)),
             MemberChange::Remove(_) => drop(self.nodes.remove(&node)),
+            MemberChange::Away(_) => member.away = true,
+            MemberChange::Back(_) => member.away = false,
         }
         Ok(node)
     }

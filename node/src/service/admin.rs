@@ -5,7 +5,7 @@ use crate::slices::{Survey, VerifiedCopy};
 use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::locks::FileLock;
 use baton_core::meta::{Fault, Key, Stop, Store, Value, check, encode_key, encode_value};
-use baton_core::node::{CopyRow, Input, PeerStatus, Status as NodeStatus};
+use baton_core::node::{CopyRow, Input, PeerStatus, Status as NodeStatus, copies_wanted};
 use baton_core::token::{Mode, Row};
 use baton_core::types::{Ino, Member, MemberChange, NodeId, Object, SessionId, SliceId};
 use baton_proto::v1::{self, admin_server::Admin};
@@ -153,6 +153,7 @@ impl Admin for AdminService {
             address: member.address.clone(),
             votes: member.votes,
             leaves: member.leaves,
+            away: member.away,
         };
         let (next, members) = (members.next.0, members.nodes.iter().map(member).collect());
         Ok(Response::new(v1::ChangeMembersReply { node: node.0, members, next }))
@@ -327,6 +328,7 @@ impl AdminService {
             slices: slices.slices as u64,
             slice_bytes: slices.bytes,
             leaves: peer.leaves,
+            away: peer.away,
             still_needed: survey.and_then(|survey| survey.needed.get(&peer.node).copied()),
             lacks: peer.lacks,
         }
@@ -362,13 +364,20 @@ fn health(status: &NodeStatus, nodes: &[v1::NodeStatus], survey: Option<&Survey>
     }
     if let Some(survey) = survey.filter(|survey| survey.short > 0) {
         let (short, all) = (survey.short, survey.slices);
-        let left = survey.left.map_or(String::new(), |left| format!(", for about {}", roughly(left)));
-        lines.push(format!("{short} of {all} slices have fewer copies than they should; they are being made{left}"));
+        let staying = nodes.iter().filter(|node| !node.leaves);
+        let wanted = copies_wanted(staying.clone().count());
+        let outlook = match survey.left {
+            _ if staying.filter(|node| !node.away).count() < wanted => "no node is left to make them on".into(),
+            Some(left) => format!("they are being made, for about {}", roughly(left)),
+            None => "they are being made".into(),
+        };
+        lines.push(format!("{short} of {all} slices have fewer copies than they should; {outlook}"));
     }
     let leads = status.leader == Some(status.node);
     for node in nodes {
         if leads && !node.reachable {
-            lines.push(format!("node {} at {} cannot be reached", node.id, node.address));
+            let so = if node.away { ", and was not for long: what it keeps is copied to others" } else { "" };
+            lines.push(format!("node {} at {} cannot be reached{so}", node.id, node.address));
         }
         if node.leaves {
             let left =

@@ -2,13 +2,15 @@ use super::{Admin, Delay, FalseClock, Mount, Net, Process, baton, baton_in, even
 use baton_proto::v1::StatusReply;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A cluster of `baton node` processes on this machine.
 pub struct Cluster {
     nodes: Vec<Node>,
     /// `iplist.txt` and `tree.txt`, where these say who the nodes are.
     plain: Option<(PathBuf, PathBuf)>,
+    /// What else every node is told.
+    options: Vec<String>,
 }
 
 struct Node {
@@ -42,7 +44,13 @@ impl Cluster {
 
     /// A node for each data folder.
     pub fn start_in(folders: &[PathBuf]) -> Cluster {
+        Cluster::start_told(folders, &[])
+    }
+
+    /// The same, each node told more on its command line.
+    pub fn start_told(folders: &[PathBuf], options: &[&str]) -> Cluster {
         let mut cluster = Cluster::plan(folders);
+        cluster.options = options.iter().map(|option| option.to_string()).collect();
         for id in cluster.ids() {
             cluster.restart(id);
         }
@@ -63,7 +71,7 @@ impl Cluster {
             holder: None,
             clock: None,
         });
-        Cluster { nodes: nodes.collect(), plain: None }
+        Cluster { nodes: nodes.collect(), plain: None, options: Vec::new() }
     }
 
     /// A node at each of the first places of a network (node 1 at place 0), with clocks of their own, if there are any.
@@ -153,7 +161,8 @@ impl Cluster {
         let folder = guardian::unused("joined");
         let address = free_addresses(1).remove(0);
         let mut command = baton();
-        command.args(["node", "--join", &self.addresses(), "--listen", &address, "--metrics", "none", "--data"]);
+        command.args(["node", "--join", &self.addresses(), "--listen", &address]).args(&self.options);
+        command.args(["--metrics", "none", "--data"]);
         command.arg(&folder).env("BATON_LOG", "info").env("NO_COLOR", "1");
         let mut process = Process::start("joined", command);
         process.wait_for_line("node ", Duration::from_secs(20));
@@ -260,7 +269,7 @@ impl Cluster {
         // One that joined finds in its folder whose it is; what the others were told is no news to them either.
         let peers = node.peers.clone().unwrap_or_else(|| self.peers());
         let mut command = baton_in(node.holder);
-        command.args(["node", "--id", &id.to_string(), "--listen", &node.address]);
+        command.args(["node", "--id", &id.to_string(), "--listen", &node.address]).args(&self.options);
         match &self.plain {
             Some((iplist, tree)) => command.arg("--iplist").arg(iplist).arg("--tree").arg(tree),
             None => command.args(["--peers", &peers]),
@@ -337,6 +346,19 @@ impl Cluster {
         let applied = others.iter().filter_map(|other| Some(self.state(*other)?.applied)).max().unwrap_or(0);
         let full = |now: &NodeState| now.votes && now.applied >= applied;
         eventually(&format!("node {id} has applied {applied}"), within, || self.state(id).filter(full));
+    }
+
+    /// Waits until a node has whatever is listed for it.
+    pub fn wait_has_its_slices(&self, id: u64, within: Duration) {
+        let started = Instant::now();
+        loop {
+            let status = self.status(self.leader());
+            if status.nodes.iter().any(|node| node.id == id && node.lacks == Some(0)) {
+                return;
+            }
+            assert!(started.elapsed() < within, "node {id} has not what it should have: {status:#?}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// `baton fsck --deep`: what it says, as an error where it found something.

@@ -4,7 +4,7 @@ use super::faults::Fault;
 use super::world::{Event, Life, World};
 use baton_core::meta::ops::PlaceSlice;
 use baton_core::meta::{Key, SliceInfo, Value};
-use baton_core::node::{Input, Walk, missing, wants_copy};
+use baton_core::node::{Input, Walk, missing, spare_copy, wants_copy};
 use baton_core::types::{MemberChange, Members, NodeId, SessionId, SliceId};
 
 /// Nodes that may join in one run.
@@ -51,7 +51,19 @@ impl World {
         if members.was_removed(NodeId(node as u64 + 1)) {
             self.after(0, Event::Fault(Fault::Ends(node)));
         }
-        self.nodes[node].members = Some(members);
+        let before = self.nodes[node].members.replace(members);
+        let is_away = |members: &Members, id: NodeId| members.nodes.get(&id).map(|member| member.away);
+        if let (Some(before), Some(after)) = (&before, &self.nodes[node].members)
+            && self.leaders().contains(&node)
+        {
+            for id in after.nodes.keys() {
+                match (is_away(before, *id), is_away(after, *id)) {
+                    (Some(false), Some(true)) => self.stats.count("node away for long"),
+                    (Some(true), Some(false)) => self.stats.count("node back"),
+                    _ => {}
+                }
+            }
+        }
     }
 
     /// It is a node of the cluster no longer, and has heard so.
@@ -90,10 +102,11 @@ impl World {
             }
         });
         let Some((slices, members)) = found else { return };
-        let mut walk = Walk { began, lacks: 0, drained: members.leaving().into_iter().collect() };
+        let mut walk = Walk { began, lacks: 0, drained: members.leaving().into_iter().collect(), spare: Vec::new() };
         for (key, value) in slices {
             let (Key::Slice(id), Value::Slice(info)) = (key, value) else { continue };
-            if missing(&members.staying(), &info) > 0 {
+            walk.spare.extend(spare_copy(&members, id, &info).map(|_| id));
+            if missing(&members, &info) > 0 {
                 walk.drained.retain(|node| !info.nodes.contains(node));
             }
             let listed = info.nodes.contains(&NodeId(node as u64 + 1));
@@ -108,7 +121,7 @@ impl World {
         info.nodes.retain(|node| members.nodes.contains_key(node));
         let listed = info.nodes.contains(&me);
         let has = self.nodes[node].disk.slice(id).is_some();
-        if !((listed && !has) || wants_copy(me, &members.staying(), id, &info)) {
+        if !((listed && !has) || wants_copy(me, members, id, &info)) {
             return;
         }
         if !has {

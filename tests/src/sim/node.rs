@@ -6,9 +6,10 @@ use super::mount::Conn as SimConn;
 use super::network::Place;
 use super::planted::Planted;
 use super::world::{Event, Life, World};
-use baton_core::meta::{Query, Step, Stop, Txn};
-use baton_core::node::Conn;
-use baton_core::node::{Changes, Config, Input, NodeMachine, Now, Output, Space, TICK_US, ToPeer, Topology};
+use baton_core::meta::{Key, Query, Step, Stop, Txn};
+use baton_core::node::{
+    Changes, Config, Conn, Input, NodeMachine, Now, Output, Reader, Space, TICK_US, ToPeer, Topology,
+};
 use baton_core::session::{Reply, ToMount, ToNode};
 use baton_core::types::{ClusterId, Cred, Members, NodeId, Owner, SliceId, Stamp};
 
@@ -82,6 +83,7 @@ impl World {
             cluster: ClusterId(self.plan.seed.wrapping_mul(8) + node as u64 + 1),
             founder: Owner::ROOT,
             topology: self.topology(),
+            away_after_us: self.plan.away_after_us,
         };
         let sim = &mut self.nodes[node];
         sim.life += 1;
@@ -346,7 +348,12 @@ impl World {
 
     pub(super) fn slices_dropped(&mut self, node: usize, life: Life, ids: &[SliceId]) {
         if self.lives(node, life) {
+            let reader = self.nodes[node].machine.as_ref().map(|machine| machine.reader());
             for id in ids {
+                let in_use = |reader: &Reader| reader.with_state(|state| state.get(&Key::Slice(*id)));
+                if let Some(Ok(Some(_))) = reader.as_ref().map(in_use) {
+                    self.stats.count("copy too many dropped");
+                }
                 self.nodes[node].disk.drop_slice(*id);
             }
         }

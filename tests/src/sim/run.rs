@@ -26,6 +26,8 @@ pub struct Plan {
     pub think_us: u64,
     /// Mounts hang on any node, not rather on the leader.
     pub spread: bool,
+    /// Of whom nothing is heard for so long is away.
+    pub away_after_us: u64,
     pub planted: Option<Planted>,
     pub trace: bool,
 }
@@ -43,6 +45,7 @@ impl Plan {
             fault_every_us: [500_000, 1_500_000, 4_000_000][draw(4, 3) as usize],
             think_us: [5_000, 30_000, 100_000][draw(5, 3) as usize],
             spread: draw(6, 2) == 0,
+            away_after_us: [2_000_000, 5_000_000, 600_000_000][draw(7, 3) as usize],
             planted: None,
             trace: false,
         }

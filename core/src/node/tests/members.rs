@@ -1,6 +1,7 @@
 //! Conversations in which the list of nodes changes.
 
 use super::*;
+use crate::meta::ops::{Create, SliceRef, Write, WriteAt, WriteData};
 use crate::types::MemberChange;
 
 impl Cluster {
@@ -33,9 +34,24 @@ impl Cluster {
     }
 
     fn walks(&mut self, id: NodeId, lacks: u64, drained: &[NodeId]) {
+        let drained = drained.iter().copied().collect();
+        self.walked(id, Walk { lacks, drained, ..Walk::default() });
+    }
+
+    fn walked(&mut self, id: NodeId, walk: Walk) {
         let began = self.machine(id).reader().applied();
-        let walk = Walk { began, lacks, drained: drained.iter().copied().collect() };
-        self.peers.get_mut(&id).unwrap().inbox.push(Input::Walked(walk));
+        self.peers.get_mut(&id).unwrap().inbox.push(Input::Walked(Walk { began, ..walk }));
+    }
+
+    fn is_away(&self, node: NodeId) -> bool {
+        self.machine(self.leader()).members.nodes[&node].away
+    }
+
+    /// The nodes that keep a slice, as the leader's state has them.
+    fn kept_by(&self, id: SliceId) -> Vec<NodeId> {
+        let found = self.machine(self.leader()).reader().with_state(|state| state.get(&Key::Slice(id)));
+        let Ok(Some(Value::Slice(info))) = found else { panic!("{found:?}") };
+        info.nodes
     }
 
     fn there(&self) -> Vec<NodeId> {
@@ -232,6 +248,66 @@ fn who_was_away_while_the_others_changed_finds_them() {
     let session = cluster.greet(at);
     cluster.works(at, session, 1);
     assert_eq!(cluster.machine(away).members.nodes.len(), 4);
+}
+
+#[test]
+fn who_is_silent_for_long_is_away_until_it_has_caught_up() {
+    let mut cluster = Cluster::formed();
+    let (mount_at, node) = (cluster.leader(), cluster.follower());
+    cluster.cut.insert(node);
+    cluster.pass(AWAY_AFTER_US - 2_000_000);
+    cluster.cut.clear();
+    cluster.pass(3_000_000);
+    cluster.cut.insert(node);
+    cluster.pass(AWAY_AFTER_US - 2_000_000);
+    assert!(!cluster.is_away(node), "never for so long at one time");
+    cluster.pass(5_000_000);
+    assert!(cluster.is_away(node));
+    assert!(cluster.voters().contains(&node), "it votes as before");
+    cluster.cut.clear();
+    cluster.pass(3_000_000);
+    assert!(!cluster.is_away(node));
+    let session = cluster.greet(mount_at);
+    cluster.works(mount_at, session, 1);
+}
+
+#[test]
+fn a_copy_too_many_goes_when_all_who_stay_have_theirs() {
+    let mut cluster = Cluster::formed();
+    let fourth = cluster.joins("host:4");
+    let leader = cluster.leader();
+    let session = cluster.greet(leader);
+    let id = SliceId { session, number: 1 };
+    let command = |number, op| ToNode::Commands(vec![Command { session, number, acked: 0, cred: Cred::ROOT, op }]);
+    let (dir, name) = (Ino::ROOT, Name::new(b"f").unwrap());
+    let create = Create { dir, name, mode: 0o644, exclusive: true, truncate: false, read: true, write: true };
+    cluster.mount_says(leader, command(1, create.into()));
+    cluster.pass(1_000_000);
+    let file = Key::Entry(Ino::ROOT, Name::new(b"f").unwrap());
+    let found = cluster.machine(leader).reader().with_state(|state| state.get(&file));
+    let Ok(Some(Value::Entry(entry))) = found else { panic!("{found:?}") };
+    let data = WriteData::Slice(SliceRef { id, len: 7, nodes: (1..=4).map(NodeId).collect() });
+    cluster.mount_says(leader, command(2, Write { ino: entry.ino, at: WriteAt::End, data, kill_suid: false }.into()));
+    cluster.pass(1_000_000);
+    assert_eq!(cluster.kept_by(id).len(), 4);
+    let spare = Walk { spare: vec![id], ..Walk::default() };
+    for node in cluster.there() {
+        cluster.walked(node, Walk { lacks: u64::from(node == fourth), ..spare.clone() });
+    }
+    cluster.pass(2_000_000);
+    cluster.walked(leader, spare.clone());
+    cluster.pass(2_000_000);
+    assert_eq!(cluster.kept_by(id).len(), 4, "one lacks something: perhaps this");
+    cluster.walked(fourth, spare.clone());
+    cluster.pass(2_000_000);
+    for _twice in 0..2 {
+        cluster.walked(leader, spare.clone());
+        cluster.pass(2_000_000);
+        assert_eq!(cluster.kept_by(id).len(), 3);
+    }
+    let dropped: Vec<NodeId> =
+        cluster.dropped.iter().filter(|(_, dropped)| *dropped == id).map(|(by, _)| *by).collect();
+    assert!(matches!(dropped[..], [by] if !cluster.kept_by(id).contains(&by)), "{dropped:?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::super::world::World;
 use baton_core::meta::{Key, Memory, Value, check};
-use baton_core::node::copies_wanted;
+use baton_core::node::{copies_wanted, spare_copy};
 use baton_core::types::{Ino, NodeId, SessionId, SliceId};
 use std::collections::BTreeMap;
 
@@ -49,6 +49,9 @@ fn members(world: &World) -> Result<(), Unsettled> {
     if lists.any(|list| list.as_ref() != Some(first)) {
         return Err(Unsettled::NotYet("the nodes know different lists of each other".into()));
     }
+    if let Some((away, _)) = first.nodes.iter().find(|(_, member)| member.away) {
+        return Err(Unsettled::NotYet(format!("node {away} counts as away")));
+    }
     let everybody = first.nodes.keys().copied().collect();
     match first.next_step(NodeId(0), &everybody, &first.leaving().into_iter().collect()) {
         Some(step) => Err(Unsettled::NotYet(format!("{step:?} is still to be done"))),
@@ -88,6 +91,10 @@ fn whole(world: &World, state: BTreeMap<Key, Value>) -> Result<(), Unsettled> {
             let kept = info.nodes.iter().filter(|n| has_slice(world, **n, *id)).count();
             if kept == 0 {
                 return Err(Unsettled::Wrong(format!("no node has slice {id}, which files refer to")));
+            }
+            let members = world.nodes.iter().filter(|node| !node.gone).find_map(|node| node.members.as_ref());
+            if let Some(node) = members.and_then(|members| spare_copy(members, *id, info)) {
+                return Err(Unsettled::NotYet(format!("slice {id} has a copy too many, at node {node}")));
             }
             let nodes = world.nodes.iter().filter(|node| !node.gone).count();
             if kept < copies_wanted(nodes) {
