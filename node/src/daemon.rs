@@ -228,12 +228,15 @@ fn settle(
         entries: recovered.entries.clone(),
         base: Arc::new(baton_core::meta::Memory::default()),
         stored: (state.applied().index, state.applied().term),
+        imported_over: state.imported_over(),
     };
     match found.fit() {
         Fit::Good => Ok((log, recovered, state)),
-        Fit::Reset(why) => {
-            tracing::warn!("{why}: the log goes on behind the state, and this node votes again when it has caught up");
-            if has_others(folder, config)? {
+        Fit::Reset { why, votes_on } => {
+            if votes_on || !has_others(folder, config)? {
+                tracing::info!("{why}: the log goes on behind the state");
+            } else {
+                tracing::warn!("{why}: the log goes on behind the state, and this node votes again when it has caught up");
                 folder.unset_member()?;
             }
             recovered.base = state.applied();
@@ -317,6 +320,7 @@ fn assemble(
             entries: recovered.entries,
             base: state.clone(),
             stored: (stored.index, stored.term),
+            imported_over: None,
         },
         clock.now(),
     )
@@ -399,4 +403,45 @@ async fn serve(
 /// A number nobody else draws: the standard library's hashers are seeded by the system.
 fn drawn() -> u64 {
     RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::AWAY_AFTER;
+    use crate::storage::{LogWrite, Mark};
+    use raft::eraftpb::{Entry, HardState};
+
+    /// A folder whose state was taken from another node, of entry 9, when the log ended at entry 5; and a log of `entries`.
+    fn folder(dir: &std::path::Path, entries: u64) -> NodeConfig {
+        let address = |id| format!("127.0.0.1:{id}");
+        let peers = (1..=3).map(|id| (NodeId(id), address(id))).collect();
+        let (id, data) = (NodeId(1), dir.join("node"));
+        let topology = Default::default();
+        let config = NodeConfig { id, listen: address(1), data, peers, topology, away_after: AWAY_AFTER };
+        let mut folder = DataFolder::open(&config.data, id).unwrap();
+        folder.set_member().unwrap();
+        let (log, _) = RaftLog::open(&folder.log()).unwrap();
+        let hard_state = Some(HardState { term: 2, vote: 1, commit: 3, ..HardState::default() });
+        let entries = (1..=entries).map(|index| Entry { index, term: 2, ..Entry::default() }).collect();
+        log.append(&LogWrite { entries, hard_state, ..LogWrite::default() }, true).unwrap();
+        let giver = State::open(&dir.join("giver"), STATE_CACHE_BYTES).unwrap();
+        giver.apply(Mark { index: 9, term: 2 }, []).unwrap();
+        State::import(&folder.state(), STATE_CACHE_BYTES, 5, giver.export()).unwrap();
+        config
+    }
+
+    #[test]
+    fn who_ended_between_a_snapshot_and_the_end_of_its_log_votes_if_nothing_else_is_missing() {
+        for (entries, votes) in [(5, true), (4, false)] {
+            let dir = tempfile::tempdir().unwrap();
+            let config = folder(dir.path(), entries);
+            for start in 0..2 {
+                let opened = open(&config).unwrap();
+                assert_eq!(opened.folder.is_member(), votes, "the log ended at {entries}, start {start}");
+                assert_eq!((opened.recovered.base, opened.recovered.entries.len()), (Mark { index: 9, term: 2 }, 0));
+                assert_eq!((opened.recovered.hard_state.term, opened.recovered.hard_state.vote), (2, 1));
+            }
+        }
+    }
 }

@@ -263,7 +263,7 @@ impl StoreThread {
             }
             import.add(part).map_err(|e| e.to_string())?;
         }
-        let state = import.finish(STATE_CACHE_BYTES).map_err(|e| e.to_string())?;
+        let state = import.finish(STATE_CACHE_BYTES, self.log.last_index()).map_err(|e| e.to_string())?;
         let (applied, before) = (state.applied(), self.state.get());
         self.state.set(state);
         self.tell(Event::Overtaken(before));

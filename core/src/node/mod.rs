@@ -124,6 +124,8 @@ pub struct Recovered {
     pub base: Base,
     /// Index and term up to which `base` holds everything.
     pub stored: (u64, u64),
+    /// Where the log ended when `base` was taken from another node, if it was.
+    pub imported_over: Option<u64>,
 }
 
 /// How the log and the state that a node found on its disk go together.
@@ -131,9 +133,9 @@ pub struct Recovered {
 pub enum Fit {
     Good,
     /// The state is newer than the log: the node ended between the installation of a snapshot and the log's reset. The log
-    /// must be reset to the state, durably, and what this node had acknowledged behind it is not known: it may not vote until
-    /// it has caught up.
-    Reset(String),
+    /// must be reset to the state, durably. Unless the log still ends where it did when the snapshot came, its end was lost,
+    /// and with it perhaps what this node had acknowledged: then it may not vote until it has caught up.
+    Reset { why: String, votes_on: bool },
     /// One of them is not what it was.
     Damaged(String),
 }
@@ -153,10 +155,8 @@ impl Recovered {
             Some(at) => self.entries.get(at as usize).map(|e| e.term),
         };
         if term != Some(stored.1) {
-            return Fit::Reset(format!(
-                "the state is of entry {} of term {}, the log ends at {last}",
-                stored.0, stored.1
-            ));
+            let why = format!("the state is of entry {} of term {}, the log ends at {last}", stored.0, stored.1);
+            return Fit::Reset { why, votes_on: self.imported_over == Some(last) };
         }
         Fit::Good
     }
@@ -215,7 +215,7 @@ impl NodeMachine {
         let listed = members::listed(&*recovered.base).map_err(|_| "the state store cannot be read")?;
         let members = members::among(listed.unwrap_or_else(|| config.members.clone()), &config);
         let conf_state = members::conf_state(&members);
-        if let Fit::Damaged(why) | Fit::Reset(why) = recovered.fit() {
+        if let Fit::Damaged(why) | Fit::Reset { why, .. } = recovered.fit() {
             return Err(why);
         }
         let (start, entries) = (recovered.start, recovered.entries);

@@ -66,6 +66,7 @@ fn at(now: u64) -> Now {
 
 fn empty(disk: &Arc<Disk>) -> Recovered {
     Recovered {
+        imported_over: None,
         member: false,
         hard_state: HardState::default(),
         start: (0, 0),

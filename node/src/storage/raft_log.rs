@@ -148,6 +148,11 @@ impl RaftLog {
         Ok(())
     }
 
+    /// The last entry that was written, durable or not.
+    pub fn last_index(&self) -> u64 {
+        self.lock().last
+    }
+
     /// Bytes its files take.
     pub fn bytes(&self) -> u64 {
         self.engine.get_used_size() as u64

@@ -54,6 +54,8 @@ pub(super) struct Disk {
     readable_at: (u64, u64),
     durable: State,
     durable_at: (u64, u64),
+    /// Where the log ended when what is durable was taken from another node.
+    imported_over: Option<u64>,
     pub(super) slices: BTreeMap<SliceId, Bytes>,
     /// Those whose bytes are not what they were; their checksums say so.
     pub(super) damaged: BTreeSet<SliceId>,
@@ -153,6 +155,7 @@ impl Disk {
         if at.0 <= self.readable_at.0 {
             return false;
         }
+        self.imported_over = Some(self.start().0 + self.log.entries.len() as u64);
         self.durable = state.clone();
         self.durable_at = at;
         self.readable.with(|readable| *readable = state);
@@ -218,10 +221,8 @@ impl Disk {
     /// What a start finds, made to fit as a node's shell does it.
     pub(super) fn recover(&mut self, claims_membership: bool) -> Recovered {
         let found = self.found(claims_membership);
-        if !matches!(found.fit(), Fit::Reset(_)) {
-            return found;
-        }
-        self.member = false;
+        let Fit::Reset { votes_on, .. } = found.fit() else { return found };
+        self.member &= votes_on;
         self.log.entries.clear();
         self.log.reset_to = Some(self.durable_at);
         if let Some(hard_state) = &mut self.log.hard_state {
@@ -238,6 +239,7 @@ impl Disk {
             entries: self.log.entries.clone(),
             base: self.readable.clone() as Base,
             stored: self.durable_at,
+            imported_over: self.imported_over,
         }
     }
 }

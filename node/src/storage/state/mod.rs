@@ -30,6 +30,8 @@ const ABOUT: TableDefinition<&str, &[u8]> = TableDefinition::new("about");
 const FORMAT: u64 = 1;
 const FORMAT_KEY: &str = "format";
 const APPLIED_KEY: &str = "applied";
+/// Where the log ended when this state was taken from another node: only a log that still ends there was not reset since.
+const IMPORTED_OVER_KEY: &str = "imported-over";
 
 /// Why a read or write did not work, before it is known what was tried.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +49,7 @@ pub struct State {
     db: Database,
     path: PathBuf,
     view: RwLock<Arc<View>>,
+    imported_over: Option<u64>,
     damage: Arc<OnceLock<String>>,
     failed: Arc<AtomicBool>,
 }
@@ -83,7 +86,7 @@ impl State {
         guard(WHAT, path, || prepare(&db))?;
         let (damage, failed) = (Arc::new(OnceLock::new()), Arc::new(AtomicBool::new(false)));
         let view = guard(WHAT, path, || View::of(&db, path, &damage, &failed))?;
-        let found = guard(WHAT, path, || view_format(&db))?;
+        let (found, imported_over) = guard(WHAT, path, || read_words(&db))?;
         if found != FORMAT {
             return Err(StorageError::Newer { path: path.to_owned(), found, known: FORMAT });
         }
@@ -91,7 +94,12 @@ impl State {
             let folder = path.parent().unwrap_or(Path::new("."));
             sync_folder(folder).map_err(StorageError::io("sync the folder of", path))?;
         }
-        Ok(State { db, path: path.to_owned(), view: RwLock::new(Arc::new(view)), damage, failed })
+        Ok(State { db, path: path.to_owned(), view: RwLock::new(Arc::new(view)), imported_over, damage, failed })
+    }
+
+    /// Where the log ended when this state was taken from another node, if it was.
+    pub fn imported_over(&self) -> Option<u64> {
+        self.imported_over
     }
 
     /// The place in the log that the state is of.
@@ -283,10 +291,14 @@ fn read_applied(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Resu
     Ok(Mark { index, term })
 }
 
-fn view_format(db: &Database) -> Result<u64, Why> {
+/// The state's format, and over what it was imported.
+fn read_words(db: &Database) -> Result<(u64, Option<u64>), Why> {
     let txn = db.begin_read().map_err(told)?;
-    let [format] = read_about(&txn.open_table(ABOUT).map_err(told)?, FORMAT_KEY)?;
-    Ok(format)
+    let table = txn.open_table(ABOUT).map_err(told)?;
+    let [format] = read_about(&table, FORMAT_KEY)?;
+    let was_imported = table.get(IMPORTED_OVER_KEY).map_err(told)?.is_some();
+    let over = was_imported.then(|| read_about(&table, IMPORTED_OVER_KEY)).transpose()?;
+    Ok((format, over.map(|[index]: [u64; 1]| index)))
 }
 
 /// An error of redb: the disk's, or it means damage.

@@ -5,7 +5,7 @@
 //! taker builds a new database beside the old one and puts it in its place at once when all of it came and is right; until
 //! then the old one stays as it is.
 
-use super::{FORMAT, STATE, State, View, Why, guard, put_applied, told, unseal};
+use super::{FORMAT, IMPORTED_OVER_KEY, STATE, State, View, Why, guard, put_about, put_applied, told, unseal};
 use crate::storage::{Mark, StorageError, sync_folder};
 use baton_core::meta::{decode_key, decode_value};
 use redb::{Database, Durability};
@@ -198,8 +198,8 @@ impl Import {
     }
 
     /// Puts the new state in the old one's place, durably, and opens it. Whoever still has the old one open reads what it
-    /// held; what is written to it is lost.
-    pub fn finish(self, cache_bytes: usize) -> Result<State, StorageError> {
+    /// held; what is written to it is lost. `over`: where the log ends, which is to be reset to the new state next.
+    pub fn finish(self, cache_bytes: usize, over: u64) -> Result<State, StorageError> {
         const WHAT: &str = "put a snapshot in the place of";
         let applied = match self.applied {
             Some(applied) if self.ended => applied,
@@ -210,6 +210,7 @@ impl Import {
             txn.set_durability(Durability::Immediate).map_err(told)?;
             txn.set_quick_repair(true);
             put_applied(&txn, applied)?;
+            put_about(&txn, IMPORTED_OVER_KEY, &over.to_le_bytes())?;
             txn.commit().map_err(told)
         })?;
         drop(self.db);
@@ -232,13 +233,14 @@ impl State {
     pub fn import(
         path: &Path,
         cache_bytes: usize,
+        over: u64,
         parts: impl IntoIterator<Item = Result<Part, StorageError>>,
     ) -> Result<State, StorageError> {
         let mut import = Import::begin(path)?;
         for part in parts {
             import.add(part?)?;
         }
-        import.finish(cache_bytes)
+        import.finish(cache_bytes, over)
     }
 }
 

@@ -295,11 +295,13 @@ fn a_snapshot_carries_everything() {
     assert!(parts.len() > 4, "{} parts", parts.len());
     let old = open(&to);
     old.apply(mark(3), [change(5000)]).unwrap();
-    let taken = State::import(&path(&to), CACHE, parts).unwrap();
+    let taken = State::import(&path(&to), CACHE, 25, parts).unwrap();
     assert_eq!(taken.applied(), mark(9));
     assert_eq!(all(&taken), model);
+    assert_eq!((old.imported_over(), taken.imported_over()), (None, Some(25)));
     drop((old, taken));
     let again = open(&to);
+    assert_eq!(again.imported_over(), Some(25));
     assert_eq!((again.applied(), all(&again)), (mark(9), model));
 }
 
@@ -328,7 +330,7 @@ fn a_bad_snapshot_leaves_the_old_state() {
         changed(&flip),
     ];
     for (at, parts) in bad.into_iter().enumerate() {
-        let error = State::import(&path(&to), CACHE, parts.into_iter().map(Ok)).err().unwrap();
+        let error = State::import(&path(&to), CACHE, 25, parts.into_iter().map(Ok)).err().unwrap();
         assert!(matches!(error, StorageError::BadSnapshot { .. }), "case {at}: {error}");
         let state = open(&to);
         assert_eq!((state.applied(), all(&state)), (mark(9), model.clone()), "case {at}");
