@@ -236,7 +236,9 @@ fn settle(
             if votes_on || !has_others(folder, config)? {
                 tracing::info!("{why}: the log goes on behind the state");
             } else {
-                tracing::warn!("{why}: the log goes on behind the state, and this node votes again when it has caught up");
+                tracing::warn!(
+                    "{why}: the log goes on behind the state, and this node votes again when it has caught up"
+                );
                 folder.unset_member()?;
             }
             recovered.base = state.applied();

@@ -135,7 +135,10 @@ pub enum Fit {
     /// The state is newer than the log: the node ended between the installation of a snapshot and the log's reset. The log
     /// must be reset to the state, durably. Unless the log still ends where it did when the snapshot came, its end was lost,
     /// and with it perhaps what this node had acknowledged: then it may not vote until it has caught up.
-    Reset { why: String, votes_on: bool },
+    Reset {
+        why: String,
+        votes_on: bool,
+    },
     /// One of them is not what it was.
     Damaged(String),
 }
