@@ -13,7 +13,7 @@ use crate::runner::{Runner, Stopped};
 use crate::service::{About, AdminService, MountService, PeersService, Services, SlicesService};
 use crate::slices::Slices;
 use crate::storage::{DataFolder, FolderError, RaftLog, SliceError, SliceStore, State, StorageError};
-use baton_core::node::{Config, Fit, NodeMachine, Recovered};
+use baton_core::node::{Config, Fit, NodeMachine, Recovered, listed};
 use baton_core::types::{ClusterId, Members, NodeId, Owner};
 
 use rustix::process::{getegid, geteuid};
@@ -204,7 +204,11 @@ fn open(config: &NodeConfig) -> Result<Opened, NodeError> {
 
 /// Whether there are other nodes to get everything from: as the cluster decided, not as this node was told once.
 fn has_others(folder: &DataFolder, config: &NodeConfig) -> Result<bool, NodeError> {
-    Ok(folder.members()?.map_or(config.peers.len(), |members| members.nodes.len()) > 1)
+    let members = match folder.members() {
+        Err(error) if error.is_damage() => None,
+        known => known?,
+    };
+    Ok(members.map_or(config.peers.len(), |members| members.nodes.len()) > 1)
 }
 
 fn open_log_and_state(folder: &DataFolder) -> Result<(RaftLog, crate::storage::Recovered, State), StorageError> {
@@ -274,6 +278,28 @@ struct Assembled {
     net: Option<LocalNet>,
 }
 
+/// The nodes of the cluster, if this node was ever in it: as it wrote them down. Where that is damaged, as its state has them,
+/// which may be older; or as it was told.
+fn members_known(folder: &DataFolder, state: &State, config: &NodeConfig) -> Result<Option<Members>, NodeError> {
+    let error = match folder.members() {
+        Err(error) if error.is_damage() => error,
+        known => return Ok(known?),
+    };
+    let members = match listed(state) {
+        Ok(Some(members)) => members,
+        _ => Members::founding(config.peers.clone()),
+    };
+    tracing::error!("{error}");
+    tracing::warn!("the list of the cluster's nodes was written anew: node {}", named(&members));
+    folder.set_members(&members)?;
+    Ok(Some(members))
+}
+
+fn named(members: &Members) -> String {
+    let ids: Vec<String> = members.nodes.keys().map(ToString::to_string).collect();
+    ids.join(", ")
+}
+
 /// Puts the parts together, on the node's own runtime.
 fn assemble(
     config: &NodeConfig,
@@ -286,7 +312,7 @@ fn assemble(
     let clock = Clock::start();
     let (events, queued) = mpsc::unbounded_channel();
     // What the cluster decided counts more than what this node was told when it was set up.
-    let known = folder.members()?;
+    let known = members_known(&folder, &state, config)?;
     let is_founder = known.is_none();
     let members = known.unwrap_or_else(|| Members::founding(config.peers.clone()));
     let identity = Identity::new(config.id, members.clone(), folder.cluster());
@@ -412,6 +438,7 @@ mod tests {
     use super::*;
     use crate::config::AWAY_AFTER;
     use crate::storage::{LogWrite, Mark};
+    use baton_core::meta::{Key, Value};
     use raft::eraftpb::{Entry, HardState};
 
     /// A folder whose state was taken from another node, of entry 9, when the log ended at entry 5; and a log of `entries`.
@@ -445,5 +472,25 @@ mod tests {
                 assert_eq!((opened.recovered.hard_state.term, opened.recovered.hard_state.vote), (2, 1));
             }
         }
+    }
+
+    #[test]
+    fn a_damaged_list_of_nodes_is_taken_from_the_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = folder(dir.path(), 5);
+        let folder = DataFolder::open(&config.data, config.id).unwrap();
+        let state = State::open(&folder.state(), STATE_CACHE_BYTES).unwrap();
+        assert_eq!(members_known(&folder, &state, &config).unwrap(), None, "it never had one");
+        let two = Members::founding((1..=2).map(|id| (NodeId(id), format!("host:{id}"))));
+        folder.set_members(&two).unwrap();
+        let list = config.data.join("members.toml");
+        std::fs::write(&list, std::fs::read_to_string(&list).unwrap().replace("host:2", "host:3")).unwrap();
+        let told = members_known(&folder, &state, &config).unwrap().unwrap();
+        assert_eq!(told.nodes.len(), 3, "the state has none: as on the command line");
+        let in_state = Some(Value::Members(two.clone()));
+        state.apply(Mark { index: 10, term: 2 }, [(Key::Members, in_state)]).unwrap();
+        std::fs::write(&list, "no").unwrap();
+        assert_eq!(members_known(&folder, &state, &config).unwrap(), Some(two.clone()));
+        assert_eq!(folder.members().unwrap(), Some(two), "and written anew");
     }
 }

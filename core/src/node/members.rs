@@ -46,7 +46,7 @@ impl Changing {
 }
 
 /// The list in a state.
-pub(super) fn listed<S: Store + ?Sized>(state: &S) -> Result<Option<Members>, Fault> {
+pub fn listed<S: Store + ?Sized>(state: &S) -> Result<Option<Members>, Fault> {
     match state.get(&Key::Members)? {
         Some(Value::Members(members)) => Ok(Some(members)),
         _ => Ok(None),

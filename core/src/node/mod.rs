@@ -51,6 +51,7 @@ pub use copies::CopyRow;
 pub use drain::{Walk, Walked};
 pub use edges::Parcel;
 pub use io::{Changes, Conn, Input, LogWrite, Now, Output};
+pub use members::listed;
 pub use messages::{Batch, Item, Seat, Space, ToPeer, ViewId};
 pub use placement::{copies_wanted, missing, place, spare_copy, wants_copy};
 pub use status::{CopiesStatus, PeerStatus, SessionStatus, Status};

@@ -64,6 +64,11 @@ impl FolderError {
         move |source| FolderError::Io { what, path, source }
     }
 
+    /// Whether what is there is not what was written.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, FolderError::Damaged { .. })
+    }
+
     /// Whether there was no room.
     pub fn is_full(&self) -> bool {
         matches!(self, FolderError::Io { source, .. } if super::error::no_room(source))
@@ -319,9 +324,13 @@ fn read_identity(path: &Path) -> Result<Option<Identity>, FolderError> {
 }
 
 fn read(name: &Path) -> Result<Option<String>, FolderError> {
+    let damaged = |why: &str| Err(FolderError::Damaged { path: name.to_owned(), why: why.to_owned() });
     match fs::read(name).map(String::from_utf8) {
-        Ok(Ok(text)) => Ok(Some(text)),
-        Ok(Err(_)) => Err(FolderError::Damaged { path: name.to_owned(), why: "it is not text".to_owned() }),
+        Ok(Ok(text)) => match text.split_once(SUM) {
+            Some((text, sum)) if sum.trim_end() != sum_of(text) => damaged("its checksum does not fit"),
+            _ => Ok(Some(text)),
+        },
+        Ok(Err(_)) => damaged("it is not text"),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(FolderError::io("read", name)(error)),
     }
@@ -350,11 +359,19 @@ fn write_identity(path: &Path, identity: &Identity) -> Result<(), FolderError> {
     write(path, IDENTITY, "Whose data folder this is. Written by baton; do not edit.", identity)
 }
 
+/// What a file ends with: a checksum of all before.
+const SUM: &str = "# checksum ";
+
+fn sum_of(text: &str) -> String {
+    format!("{:08x}", crc32c::crc32c(text.as_bytes()))
+}
+
 /// Replaces a file as a whole.
 fn write(path: &Path, file: &str, about: &str, content: &impl Serialize) -> Result<(), FolderError> {
     let (name, new) = (path.join(file), path.join(format!("{file}.new")));
     let fields = toml::to_string(content).map_err(|error| FolderError::io("write", &name)(io::Error::other(error)))?;
     let text = format!("# {about}\n{fields}");
+    let text = format!("{text}{SUM}{}\n", sum_of(&text));
     let write = || -> io::Result<()> {
         let mut file = File::create(&new)?;
         file.write_all(text.as_bytes())?;
@@ -399,6 +416,15 @@ mod tests {
             .unwrap();
         folder.set_members(&members).unwrap();
         assert_eq!(folder.members().unwrap(), Some(members));
+        let good = fs::read(dir.path().join(MEMBERS)).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            fs::write(dir.path().join(MEMBERS), &bad).unwrap();
+            let read = folder.members();
+            let is_sum_lost = at >= good.len() - SUM.len() - 9;
+            assert!(is_sum_lost || read.is_err_and(|error| error.is_damage()), "a bit of byte {at}");
+        }
         fs::write(dir.path().join(MEMBERS), "next = x").unwrap();
         assert!(matches!(folder.members(), Err(FolderError::Damaged { .. })));
     }
