@@ -94,9 +94,11 @@ impl NodeMachine {
     }
 
     pub(super) fn tick_join(&mut self) {
-        // One that does not vote asks nobody to elect it: it may have been removed meanwhile, and hears so only if it speaks.
+        // One that does not vote asks nobody to elect it, and Raft lets it believe in its last leader for ever. It may have
+        // been removed meanwhile, and hears so only if it speaks.
+        let hears_of_a_leader = self.now.mono < self.promised_until;
         let is_lost =
-            self.leader.is_none() && !self.voters.contains(&self.config.id) && self.now.mono >= self.join.ask_at;
+            !hears_of_a_leader && !self.voters.contains(&self.config.id) && self.now.mono >= self.join.ask_at;
         if self.join.member && !self.join.may_start && (self.join.greeted || self.is_leader()) && !is_lost {
             return;
         }

@@ -272,6 +272,24 @@ fn who_is_silent_for_long_is_away_until_it_has_caught_up() {
 }
 
 #[test]
+fn who_does_not_vote_asks_around_when_its_leader_is_gone() {
+    let mut cluster = Cluster::formed();
+    let learns = cluster.joins("host:4");
+    let leader = cluster.leader();
+    cluster.cut.extend([learns, leader]);
+    cluster.pass(5_000_000);
+    assert_eq!(cluster.machine(learns).leader, Some(leader), "nobody told it otherwise");
+    cluster.sent.clear();
+    cluster.pass(3_000_000);
+    for other in cluster.there() {
+        let greets = |(from, to, message): &(NodeId, NodeId, ToPeer)| {
+            (*from, *to) == (learns, other) && matches!(message, ToPeer::Hello { .. })
+        };
+        assert!((1..=4).contains(&cluster.sent.iter().filter(|sent| greets(sent)).count()), "node {other}");
+    }
+}
+
+#[test]
 fn a_copy_too_many_goes_when_all_who_stay_have_theirs() {
     let mut cluster = Cluster::formed();
     let fourth = cluster.joins("host:4");
