@@ -27,6 +27,11 @@ pub const AWAY_AFTER: Duration = Duration::from_secs(600);
 /// Sooner would be copying for what every second of trouble brings.
 const AWAY_AFTER_MIN: Duration = Duration::from_secs(2);
 
+/// As people say it: 0 for never.
+pub fn away_after(seconds: u64) -> Duration {
+    if seconds == 0 { Duration::MAX } else { Duration::from_secs(seconds) }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("cannot read the configuration {path}: {source}")]
@@ -72,7 +77,7 @@ impl NodeConfig {
         let (peers, regions) = (by_node("peers", file.peers)?, by_node("regions", file.regions)?);
         let edges = file.tree.into_iter().map(|(a, b)| (NodeId(a), NodeId(b))).collect();
         let topology = Topology { edges, regions };
-        let away_after = file.away_after_seconds.map_or(AWAY_AFTER, Duration::from_secs);
+        let away_after = file.away_after_seconds.map_or(AWAY_AFTER, away_after);
         NodeConfig { id: NodeId(file.id), listen: file.listen, data: file.data, peers, topology, away_after }.checked()
     }
 
@@ -103,7 +108,7 @@ impl NodeConfig {
             return Err(bad("peers", self.peers.len(), format!("a cluster has at most {NODES_MAX} nodes")));
         }
         if self.away_after < AWAY_AFTER_MIN {
-            let least = format!("at least {} seconds", AWAY_AFTER_MIN.as_secs());
+            let least = format!("at least {} seconds, or 0 for never", AWAY_AFTER_MIN.as_secs());
             return Err(bad("away_after_seconds", self.away_after.as_secs(), least));
         }
         check_address("listen", &self.listen)?;

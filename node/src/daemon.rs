@@ -204,11 +204,7 @@ fn open(config: &NodeConfig) -> Result<Opened, NodeError> {
 
 /// Whether there are other nodes to get everything from: as the cluster decided, not as this node was told once.
 fn has_others(folder: &DataFolder, config: &NodeConfig) -> Result<bool, NodeError> {
-    let members = match folder.members() {
-        Err(error) if error.is_damage() => None,
-        known => known?,
-    };
-    Ok(members.map_or(config.peers.len(), |members| members.nodes.len()) > 1)
+    Ok(folder.members()?.map_or(config.peers.len(), |members| members.nodes.len()) > 1)
 }
 
 fn open_log_and_state(folder: &DataFolder) -> Result<(RaftLog, crate::storage::Recovered, State), StorageError> {
@@ -278,19 +274,18 @@ struct Assembled {
     net: Option<LocalNet>,
 }
 
-/// The nodes of the cluster, if this node was ever in it: as it wrote them down. Where that is damaged, as its state has them,
-/// which may be older; or as it was told.
-fn members_known(folder: &DataFolder, state: &State, config: &NodeConfig) -> Result<Option<Members>, NodeError> {
+/// The nodes of the cluster, if this node was ever in it: as it wrote them down; where that is damaged, as its state has them.
+fn members_known(folder: &DataFolder, state: &State) -> Result<Option<Members>, NodeError> {
     let error = match folder.members() {
         Err(error) if error.is_damage() => error,
         known => return Ok(known?),
     };
-    let members = match listed(state) {
-        Ok(Some(members)) => members,
-        _ => Members::founding(config.peers.clone()),
-    };
-    tracing::error!("{error}");
-    tracing::warn!("the list of the cluster's nodes was written anew: node {}", named(&members));
+    let Ok(Some(members)) = listed(state) else { return Err(error.into()) };
+    tracing::warn!("{error}");
+    tracing::warn!(
+        "the list of the cluster's nodes was taken from the state and written anew: node {}",
+        named(&members)
+    );
     folder.set_members(&members)?;
     Ok(Some(members))
 }
@@ -312,7 +307,7 @@ fn assemble(
     let clock = Clock::start();
     let (events, queued) = mpsc::unbounded_channel();
     // What the cluster decided counts more than what this node was told when it was set up.
-    let known = members_known(&folder, &state, config)?;
+    let known = members_known(&folder, &state)?;
     let is_founder = known.is_none();
     let members = known.unwrap_or_else(|| Members::founding(config.peers.clone()));
     let identity = Identity::new(config.id, members.clone(), folder.cluster());
@@ -338,7 +333,7 @@ fn assemble(
             seed: drawn(),
             cluster: ClusterId(drawn() | 1),
             topology: config.topology.clone(),
-            away_after_us: config.away_after.as_micros() as u64,
+            away_after_us: u64::try_from(config.away_after.as_micros()).unwrap_or(u64::MAX),
             founder: Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() },
         },
         Recovered {
@@ -355,13 +350,14 @@ fn assemble(
     .map_err(NodeError::State)?;
     let slices = Arc::new(Slices {
         me: config.id,
-        nodes: RwLock::new(members.staying()),
+        nodes: RwLock::new((members.staying(), members.away())),
         store,
         peers: peers.clone(),
         bulk,
         space: Default::default(),
         slow: Default::default(),
         survey: Default::default(),
+        spare: Default::default(),
         room: room.clone(),
     });
     let handle = NodeHandle {
@@ -480,17 +476,16 @@ mod tests {
         let config = folder(dir.path(), 5);
         let folder = DataFolder::open(&config.data, config.id).unwrap();
         let state = State::open(&folder.state(), STATE_CACHE_BYTES).unwrap();
-        assert_eq!(members_known(&folder, &state, &config).unwrap(), None, "it never had one");
+        assert_eq!(members_known(&folder, &state).unwrap(), None, "it never had one");
         let two = Members::founding((1..=2).map(|id| (NodeId(id), format!("host:{id}"))));
         folder.set_members(&two).unwrap();
         let list = config.data.join("members.toml");
         std::fs::write(&list, std::fs::read_to_string(&list).unwrap().replace("host:2", "host:3")).unwrap();
-        let told = members_known(&folder, &state, &config).unwrap().unwrap();
-        assert_eq!(told.nodes.len(), 3, "the state has none: as on the command line");
+        assert!(members_known(&folder, &state).is_err(), "the state has none");
         let in_state = Some(Value::Members(two.clone()));
         state.apply(Mark { index: 10, term: 2 }, [(Key::Members, in_state)]).unwrap();
         std::fs::write(&list, "no").unwrap();
-        assert_eq!(members_known(&folder, &state, &config).unwrap(), Some(two.clone()));
+        assert_eq!(members_known(&folder, &state).unwrap(), Some(two.clone()));
         assert_eq!(folder.members().unwrap(), Some(two), "and written anew");
     }
 }

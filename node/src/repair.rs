@@ -10,7 +10,7 @@ use crate::storage::slices::ScrubPlace;
 use baton_core::meta::ops::PlaceSlice;
 use baton_core::meta::{Key, Op, SliceInfo, Value};
 use baton_core::mount::SliceFault;
-use baton_core::node::{Input, Reader, Walk, missing, spare_copy, wants_copy};
+use baton_core::node::{Input, Reader, Walk, copies_wanted, missing, spare_copy, wants_copy};
 use baton_core::types::{Members, SessionId, SliceId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +25,8 @@ const WALK_PAUSE: Duration = Duration::from_secs(5);
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 /// Read back and verified between two walks: a terabyte in some two weeks, and no more than a few percent of a disk's time.
 const SCRUB_BYTES: u64 = 4 << 20;
-/// Copies too many that go after one walk.
-const SPARE_MAX: usize = 512;
+/// Copies too many that one walk says.
+const SPARE_MAX: usize = 50_000;
 /// Slices fetched at once.
 const FETCHES: usize = 4;
 
@@ -45,6 +45,7 @@ impl Repair {
             if self.events.is_closed() {
                 return;
             }
+            self.drop_spare_copies().await;
             let all_is_well = self.walk().await;
             pause = if all_is_well { WALK_PAUSE } else { BUSY_PAUSE };
             self.collect_garbage().await;
@@ -101,7 +102,10 @@ impl Repair {
         if copied > 0 {
             tracing::info!(copied, "copies of slices were made here");
         }
-        let all_is_well = survey.short == 0 && survey.needed.is_empty() && lacks == 0 && spare.is_empty();
+        // Where too few nodes are left, nobody can make what is missing.
+        let can_be_made = members.keeping().len() >= copies_wanted(members.staying().len());
+        let is_short = survey.short > 0 && can_be_made;
+        let all_is_well = !is_short && survey.needed.is_empty() && lacks == 0 && spare.is_empty();
         let drained = survey.needed.iter().filter(|(_, left)| **left == 0).map(|(node, _)| *node).collect();
         let _stopped = self.events.send(Event::Input(Input::Walked(Walk { began, lacks, drained, spare })));
         self.slices.found(survey);
@@ -130,6 +134,23 @@ impl Repair {
             made.push(outcome(done));
         }
         made
+    }
+
+    /// Drops what the cluster need not have here any more, if that is so still.
+    async fn drop_spare_copies(&self) {
+        let spare = self.slices.take_spare();
+        for ids in spare.chunks(STEP) {
+            let is_listed = |id: &SliceId| match self.reader.with_state(|state| state.get(&Key::Slice(*id))) {
+                Ok(Some(Value::Slice(info))) => info.nodes.contains(&self.slices.me),
+                Ok(None) => false,
+                _ => true,
+            };
+            let gone: Vec<SliceId> = ids.iter().copied().filter(|id| !is_listed(id)).collect();
+            let store = self.slices.store.clone();
+            let delete = move || gone.into_iter().for_each(|id| store.delete(id));
+            let _panicked = self.slices.bulk.spawn_blocking(delete).await;
+            tokio::time::sleep(STEP_PAUSE).await;
+        }
     }
 
     /// Drops what no file refers to and whose session has ended.

@@ -138,7 +138,7 @@ impl Runner {
                 }
                 Event::Overtaken(before) => {
                     let (slices, after) = (self.slices.clone(), self.disk.state());
-                    self.slices.bulk.spawn_blocking(move || slices.drop_what_went(&*before, &*after));
+                    self.slices.bulk.spawn_blocking(move || slices.note_what_went(&*before, &*after));
                 }
                 Event::Removed => end = Some(Err(Stopped::Removed)),
                 Event::Stop if self.asked_to_stop.load(std::sync::atomic::Ordering::SeqCst) => end = Some(Ok(())),
@@ -241,6 +241,7 @@ impl Runner {
                 let store = self.slices.store.clone();
                 self.slices.bulk.spawn_blocking(move || ids.into_iter().for_each(|id| store.delete(id)));
             }
+            Output::SpareCopy(id) => self.slices.note_spare(id),
             Output::Broke { request, reply } => {
                 if let Some(tell) = self.breaking.remove(&request) {
                     let _gone = tell.send(Ok(reply));
@@ -255,7 +256,7 @@ impl Runner {
                 self.keep_members(&members)?;
                 self.identity.set_members(&members);
                 self.peers.members(&members);
-                self.slices.set_nodes(members.staying());
+                self.slices.set_nodes(&members);
                 if members.was_removed(self.id) {
                     return Err(Stopped::Removed);
                 }

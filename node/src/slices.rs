@@ -11,7 +11,7 @@ use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::{Fault, Key, SliceInfo, Store, Value};
 use baton_core::mount::{SliceFault, SlicePart};
 use baton_core::node::{Reader, Space, copies_wanted, place};
-use baton_core::types::{NodeId, SessionId, SliceId};
+use baton_core::types::{Members, NodeId, SessionId, SliceId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock};
@@ -32,8 +32,8 @@ const READ_PATIENCE: Duration = Duration::from_secs(2);
 
 pub struct Slices {
     pub(crate) me: NodeId,
-    /// Those that keep data.
-    pub(crate) nodes: RwLock<Vec<NodeId>>,
+    /// Those that keep data, and of these the ones that are away.
+    pub(crate) nodes: RwLock<(Vec<NodeId>, Vec<NodeId>)>,
     pub(crate) store: Arc<SliceStore>,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) bulk: tokio::runtime::Handle,
@@ -42,6 +42,8 @@ pub struct Slices {
     /// Replicas that let somebody wait in vain, and when.
     pub(crate) slow: Mutex<BTreeMap<NodeId, Instant>>,
     pub(crate) survey: Mutex<Option<Survey>>,
+    /// Copies that need not be here, as far as is known.
+    pub(crate) spare: Mutex<Vec<SliceId>>,
     pub(crate) room: Room,
 }
 
@@ -85,11 +87,11 @@ impl Survey {
 impl Slices {
     /// Stores a slice on as many nodes as it should have; answers which.
     pub async fn put(&self, id: SliceId, data: Bytes) -> Result<Vec<NodeId>, SliceFault> {
-        let nodes = self.nodes();
+        let (nodes, away) = self.nodes();
         let wanted = copies_wanted(nodes.len());
         // Two copies outlive the loss of one node; a cluster of one has no choice.
         let enough = wanted.min(2);
-        let (quick, slow) = self.order(&nodes);
+        let (quick, slow) = self.order(&nodes, &away);
         let mut asked: Vec<NodeId> = Vec::new();
         let mut putting = JoinSet::new();
         // Slow replicas are asked at first only where there are too few others.
@@ -137,12 +139,12 @@ impl Slices {
         self.survey.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    pub(crate) fn nodes(&self) -> Vec<NodeId> {
+    fn nodes(&self) -> (Vec<NodeId>, Vec<NodeId>) {
         self.nodes.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    pub(crate) fn set_nodes(&self, nodes: Vec<NodeId>) {
-        *self.nodes.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = nodes;
+    pub(crate) fn set_nodes(&self, members: &Members) {
+        *self.nodes.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = (members.staying(), members.away());
     }
 
     pub(crate) fn found(&self, mut survey: Survey) {
@@ -166,10 +168,10 @@ impl Slices {
         slow.get(&node).is_some_and(|since| since.elapsed() < SULK)
     }
 
-    /// This node, then the others, those with the most room first; and apart from them those that are slow.
-    fn order(&self, nodes: &[NodeId]) -> (Vec<NodeId>, Vec<NodeId>) {
+    /// This node, then the others, those with the most room first; and apart from them those that are slow, or away.
+    fn order(&self, nodes: &[NodeId], away: &[NodeId]) -> (Vec<NodeId>, Vec<NodeId>) {
         let (slow, quick): (Vec<NodeId>, Vec<NodeId>) =
-            nodes.iter().copied().partition(|node| *node != self.me && self.is_slow(*node));
+            nodes.iter().copied().partition(|node| *node != self.me && (away.contains(node) || self.is_slow(*node)));
         let space = self.space.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let reachable: Vec<(NodeId, u64)> =
             quick.iter().map(|node| (*node, space.get(node).map_or(0, |s| s.free))).collect();
@@ -274,12 +276,11 @@ impl Slices {
         Err(worst)
     }
 
-    /// Drops what this node should have by the state before a snapshot came, and not by the one it brought: what was dropped
-    /// in between nobody tells it any more.
-    pub(crate) fn drop_what_went(&self, before: &impl Store, after: &impl Store) {
+    /// What this node should have by the state before a snapshot came, and not by the one it brought, may go: nobody tells it any
+    /// more what was dropped in between.
+    pub(crate) fn note_what_went(&self, before: &impl Store, after: &impl Store) {
         let keeps = |value: &Value| matches!(value, Value::Slice(info) if info.nodes.contains(&self.me));
         let mut from = SliceId { session: SessionId(0), number: 0 };
-        let mut went = 0;
         while let Ok(step) = before.range(&Key::Slice(from), &Key::Session(SessionId(0)), LOOK_STEP)
             && let Some((Key::Slice(last), _)) = step.last()
         {
@@ -287,14 +288,19 @@ impl Slices {
             for (key, _) in step.iter().filter(|(_, value)| keeps(value)) {
                 let (Key::Slice(id), Ok(now)) = (key, after.get(key)) else { continue };
                 if !now.as_ref().is_some_and(keeps) {
-                    self.store.delete(*id);
-                    went += 1;
+                    self.note_spare(*id);
                 }
             }
         }
-        if went > 0 {
-            tracing::info!(slices = went, "slices that were dropped while this node was away were dropped here too");
-        }
+    }
+
+    /// The next walk looks whether this one is still needed here.
+    pub(crate) fn note_spare(&self, id: SliceId) {
+        self.spare.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(id);
+    }
+
+    pub(crate) fn take_spare(&self) -> Vec<SliceId> {
+        std::mem::take(&mut *self.spare.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 
     /// Reads the copies that this node should have back from its disk, from behind this one on; behind which one

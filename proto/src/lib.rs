@@ -43,7 +43,7 @@ pub mod v1 {
 }
 
 /// What this build speaks. Counts up when an older build could misunderstand a newer one.
-pub const WIRE_VERSION: u32 = 5;
+pub const WIRE_VERSION: u32 = 6;
 
 /// The oldest version that this build speaks with those who know no newer one.
 pub const WIRE_OLDEST: u32 = 5;

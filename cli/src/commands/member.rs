@@ -136,8 +136,21 @@ fn progress(row: &NodeStatus, nodes: &[NodeStatus]) -> String {
             [] => format!("node {} leaves: everything is elsewhere", row.id),
             unsure => format!("node {} leaves: waiting for {}", row.id, unsure.join(", ")),
         },
-        Some(left) => format!("node {} leaves: {left} slices still to be copied", row.id),
+        Some(left) => match away(nodes).as_slice() {
+            [] => format!("node {} leaves: {left} slices still to be copied", row.id),
+            away => {
+                let away = away.join(", ");
+                format!(
+                    "node {} leaves: {left} slices still to be copied; {away} is away: bring it back, or remove it too",
+                    row.id
+                )
+            }
+        },
     }
+}
+
+fn away(nodes: &[NodeStatus]) -> Vec<String> {
+    nodes.iter().filter(|node| !node.leaves && node.away).map(|node| format!("node {}", node.id)).collect()
 }
 
 /// Nodes that stay and whose copies count, and of which it is not known that they have what they should.

@@ -4,7 +4,7 @@ use crate::metrics::{self, Page};
 use crate::{names, signals};
 use baton_core::node::Topology;
 use baton_core::types::NodeId;
-use baton_node::config::{AWAY_AFTER, check_address};
+use baton_node::config::{AWAY_AFTER, away_after, check_address};
 use baton_node::{IpList, Links, NodeConfig, topology};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ pub(crate) struct Node {
     /// A file with the edges of the tree along which tokens travel: on each line a node and its neighbours
     #[arg(long, value_name = "FILE")]
     tree: Option<PathBuf>,
-    /// Of whom nothing is heard for so long is away: what it keeps is copied to others [default: 600]. The same for all nodes
+    /// Of whom nothing is heard for so long is away: what it keeps is copied to others; 0: never [default: 600]. The same for all nodes
     #[arg(long, value_name = "SECONDS")]
     away_after: Option<u64>,
     /// Read all of that from a TOML file instead
@@ -142,7 +142,7 @@ impl Node {
     }
 
     fn away_after(&self) -> Duration {
-        self.away_after.map_or(AWAY_AFTER, Duration::from_secs)
+        self.away_after.map_or(AWAY_AFTER, away_after)
     }
 }
 

@@ -5,9 +5,9 @@
 //! fetched again. So a node that leaves may go when
 //!
 //! * the leader's walk found that of everything it keeps there are copies enough on those that stay, by the list, and
-//! * the walks of all that stay found that they have whatever is listed for them,
+//! * the walks of all that keep data found that they have whatever is listed for them,
 //!
-//! all of them in walks that began after the last change of who keeps data, and all that stay were heard of a moment ago, in the
+//! all of them in walks that began after the last change of who keeps data, and all these were heard of a moment ago, in the
 //! lives in which they walked. What is stored after that change is stored on those that stay alone.
 //!
 //! A node that is away for long does not count, neither its copies nor what it lacks. When it is back there are copies more than
@@ -23,6 +23,9 @@ use super::placement::spare_copy;
 use crate::meta::{Fault, Key, Store, Value};
 use crate::types::{NodeId, SliceId};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Copies too many that go with one tick.
+const SPARE_TOGETHER: usize = 64;
 
 /// What a node found when it walked over all slices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,12 +57,15 @@ pub(super) struct Drain {
     walked: BTreeMap<NodeId, Walked>,
     /// These go with what they have.
     given_up: BTreeSet<NodeId>,
+    /// Slices that a walk found to have a copy too many.
+    spare: Vec<SliceId>,
 }
 
 impl Drain {
     pub(super) fn begins(&mut self, index: u64) {
         self.since = Some(index);
         self.given_up.clear();
+        self.spare.clear();
     }
 
     pub(super) fn begins_at_the_latest(&mut self, index: u64) {
@@ -96,12 +102,18 @@ impl NodeMachine {
             && self.members.keeping().into_iter().all(|node| self.lacks(node) == Some(0))
     }
 
-    /// This node's shell walked over all slices. If it leads, copies that are too many go.
-    pub(super) fn walked(&mut self, walk: Walk) {
+    /// This node's shell walked over all slices.
+    pub(super) fn walked(&mut self, mut walk: Walk) {
+        self.lead.drain.spare = std::mem::take(&mut walk.spare);
         self.walk = walk;
-        if self.is_leader() && self.all_is_where_it_is_listed() {
-            let spare = std::mem::take(&mut self.walk.spare);
-            self.lead.queue.extend(spare.into_iter().map(Item::DropSpare));
+    }
+
+    /// Copies that are too many go, some at a time, while nothing else waits.
+    pub(super) fn tick_drain(&mut self) {
+        if !self.lead.drain.spare.is_empty() && self.lead.queue.is_empty() && self.all_is_where_it_is_listed() {
+            let spare = &mut self.lead.drain.spare;
+            let some = spare.split_off(spare.len().saturating_sub(SPARE_TOGETHER));
+            self.lead.queue.extend(some.into_iter().map(Item::DropSpare));
         }
     }
 
@@ -116,7 +128,7 @@ impl NodeMachine {
         info.nodes.retain(|node| *node != spare);
         self.keep(BTreeMap::from([(Key::Slice(id), Some(Value::Slice(info)))]));
         if spare == self.config.id {
-            self.out.push(Output::DropSlices(vec![id]));
+            self.out.push(Output::SpareCopy(id));
         }
         Ok(())
     }

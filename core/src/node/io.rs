@@ -115,6 +115,8 @@ pub enum Output {
     Cluster(ClusterId),
     /// No file refers to these any more.
     DropSlices(Vec<SliceId>),
+    /// This node need not keep a copy of this one any more, as of now: the next walk looks again before it goes.
+    SpareCopy(SliceId),
     /// Locks were broken; every node says so when it has applied it, and the one that was asked knows the request.
     Broke {
         request: u64,

@@ -97,8 +97,7 @@ impl NodeMachine {
         // One that does not vote asks nobody to elect it, and Raft lets it believe in its last leader for ever. It may have
         // been removed meanwhile, and hears so only if it speaks.
         let hears_of_a_leader = self.now.mono < self.promised_until;
-        let is_lost =
-            !hears_of_a_leader && !self.voters.contains(&self.config.id) && self.now.mono >= self.join.ask_at;
+        let is_lost = !hears_of_a_leader && !self.voters.contains(&self.config.id) && self.now.mono >= self.join.ask_at;
         if self.join.member && !self.join.may_start && (self.join.greeted || self.is_leader()) && !is_lost {
             return;
         }

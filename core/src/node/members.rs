@@ -146,6 +146,7 @@ impl NodeMachine {
             return;
         }
         self.lead.drain.begins_at_the_latest(self.applied.0);
+        self.tick_drain();
         let ready = self.ready();
         let next = self.who_came_or_went(&ready);
         let next = next.or_else(|| self.members.next_step(self.config.id, &ready, &self.drained()));
@@ -173,7 +174,7 @@ impl NodeMachine {
     fn who_came_or_went(&self, ready: &BTreeSet<NodeId>) -> Option<MemberChange> {
         let (now, changing) = (self.now.mono, &self.lead.changing);
         let is_long_away = |node: &NodeId| {
-            changing.silent_since.get(node).is_some_and(|since| now >= since + self.config.away_after_us)
+            changing.silent_since.get(node).is_some_and(|since| now - since >= self.config.away_after_us)
         };
         self.members.nodes.iter().find_map(|(node, member)| match member.away {
             true if ready.contains(node) => Some(MemberChange::Back(*node)),

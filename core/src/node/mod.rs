@@ -125,7 +125,7 @@ pub struct Recovered {
     pub base: Base,
     /// Index and term up to which `base` holds everything.
     pub stored: (u64, u64),
-    /// Where the log ended when `base` was taken from another node, if it was.
+    /// Where the log ended when `base` was taken from another node, if it was, and nothing was stored since.
     pub imported_over: Option<u64>,
 }
 

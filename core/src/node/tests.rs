@@ -57,7 +57,7 @@ struct Cluster {
     broke: Vec<(NodeId, u64, Reply)>,
     /// What came of orders to change the list of nodes, by who says so.
     changed: Vec<(NodeId, Result<NodeId, NoChange>)>,
-    dropped: Vec<(NodeId, SliceId)>,
+    spare: Vec<(NodeId, SliceId)>,
 }
 
 fn at(now: u64) -> Now {
@@ -96,7 +96,7 @@ impl Cluster {
             sent: Vec::new(),
             broke: Vec::new(),
             changed: Vec::new(),
-            dropped: Vec::new(),
+            spare: Vec::new(),
         };
         for id in 1..=nodes {
             cluster.start(NodeId(id), nodes);
@@ -214,7 +214,7 @@ impl Cluster {
             }
             Output::Broke { request, reply } => self.broke.push((id, request, reply)),
             Output::MembersChanged { outcome, .. } => self.changed.push((id, outcome)),
-            Output::DropSlices(ids) => self.dropped.extend(ids.into_iter().map(|slice| (id, slice))),
+            Output::SpareCopy(slice) => self.spare.push((id, slice)),
             Output::Stop(why) => panic!("node {id} stops: {why}"),
             _ => {}
         }

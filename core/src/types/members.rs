@@ -14,6 +14,7 @@ pub struct Members {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Record", into = "Record")]
 pub struct Member {
     /// Where the others reach it: `host:port`.
     pub address: String,
@@ -22,6 +23,26 @@ pub struct Member {
     pub leaves: bool,
     /// Nothing was heard of it for long: its copies do not count until it is back.
     pub away: bool,
+}
+
+/// How a [`Member`] is written. Once it was `leaves` alone that stood where two bits are now.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    address: String,
+    votes: bool,
+    leaves_and_away: u8,
+}
+
+impl From<Member> for Record {
+    fn from(Member { address, votes, leaves, away }: Member) -> Record {
+        Record { address, votes, leaves_and_away: u8::from(leaves) | u8::from(away) << 1 }
+    }
+}
+
+impl From<Record> for Member {
+    fn from(Record { address, votes, leaves_and_away: bits }: Record) -> Member {
+        Member { address, votes, leaves: bits & 1 != 0, away: bits & 2 != 0 }
+    }
 }
 
 /// One step from a list of nodes to the next.
@@ -85,6 +106,10 @@ impl Members {
     /// Those that are to keep data.
     pub fn staying(&self) -> Vec<NodeId> {
         self.all(|member| !member.leaves)
+    }
+
+    pub fn away(&self) -> Vec<NodeId> {
+        self.all(|member| member.away)
     }
 
     pub fn leaving(&self) -> Vec<NodeId> {

@@ -376,8 +376,10 @@ fn health(status: &NodeStatus, nodes: &[v1::NodeStatus], survey: Option<&Survey>
     let leads = status.leader == Some(status.node);
     for node in nodes {
         if leads && !node.reachable {
-            let so = if node.away { ", and was not for long: what it keeps is copied to others" } else { "" };
+            let so = if node.away { ", and has not been for long: its copies do not count" } else { "" };
             lines.push(format!("node {} at {} cannot be reached{so}", node.id, node.address));
+        } else if node.away {
+            lines.push(format!("node {} was away for long: its copies do not count before it has caught up", node.id));
         }
         if node.leaves {
             let left =

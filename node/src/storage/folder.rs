@@ -91,19 +91,34 @@ struct Identity {
 #[derive(Serialize, Deserialize)]
 struct Nodes {
     next: u64,
-    nodes: BTreeMap<String, Member>,
+    nodes: BTreeMap<String, OneNode>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OneNode {
+    address: String,
+    votes: bool,
+    leaves: bool,
+    #[serde(default)]
+    away: bool,
 }
 
 impl From<&Members> for Nodes {
     fn from(members: &Members) -> Nodes {
-        let node = |(id, member): (&NodeId, &Member)| (id.to_string(), member.clone());
+        let node = |(id, member): (&NodeId, &Member)| {
+            let Member { address, votes, leaves, away } = member.clone();
+            (id.to_string(), OneNode { address, votes, leaves, away })
+        };
         Nodes { next: members.next.0, nodes: members.nodes.iter().map(node).collect() }
     }
 }
 
 impl From<Nodes> for Members {
     fn from(nodes: Nodes) -> Members {
-        let node = |(id, member): (String, Member)| Some((NodeId(id.parse().ok()?), member));
+        let node = |(id, node): (String, OneNode)| {
+            let OneNode { address, votes, leaves, away } = node;
+            Some((NodeId(id.parse().ok()?), Member { address, votes, leaves, away }))
+        };
         Members { next: NodeId(nodes.next), nodes: nodes.nodes.into_iter().filter_map(node).collect() }
     }
 }

@@ -8,7 +8,7 @@
 use super::rng::Rng;
 use baton_core::meta::{Fault, Key, Store, Value};
 use baton_core::node::{Base, Changes, Fit, LogWrite, Recovered};
-use baton_core::types::SliceId;
+use baton_core::types::{NodeId, SliceId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, RwLock};
@@ -54,8 +54,8 @@ pub(super) struct Disk {
     readable_at: (u64, u64),
     durable: State,
     durable_at: (u64, u64),
-    /// Where the log ended when what is durable was taken from another node.
-    imported_over: Option<u64>,
+    /// Where the log ended when a state of this entry was taken from another node.
+    imported_over: Option<(u64, (u64, u64))>,
     pub(super) slices: BTreeMap<SliceId, Bytes>,
     /// Those whose bytes are not what they were; their checksums say so.
     pub(super) damaged: BTreeSet<SliceId>,
@@ -150,17 +150,26 @@ impl Disk {
         (self.readable_at.0 > 0).then(|| (self.readable_at, self.readable.with(|state| state.clone())))
     }
 
-    /// Another node's state takes the place of this one's, durably. What is older than what is here is refused.
-    pub(super) fn install(&mut self, at: (u64, u64), state: State) -> bool {
+    /// Another node's state takes the place of this one's, durably: the slices that this node should have kept before and
+    /// should not now. What is older than what is here is refused.
+    pub(super) fn install(&mut self, at: (u64, u64), state: State, me: NodeId) -> Option<Vec<SliceId>> {
         if at.0 <= self.readable_at.0 {
-            return false;
+            return None;
         }
-        self.imported_over = Some(self.start().0 + self.log.entries.len() as u64);
+        let kept_in = |state: &State| {
+            let kept = |(key, value): (&Key, &Value)| match (key, value) {
+                (Key::Slice(id), Value::Slice(info)) if info.nodes.contains(&me) => Some(*id),
+                _ => None,
+            };
+            state.iter().filter_map(kept).collect::<BTreeSet<SliceId>>()
+        };
+        let (before, after) = (self.readable.with(|state| kept_in(state)), kept_in(&state));
+        self.imported_over = Some((self.start().0 + self.log.entries.len() as u64, at));
         self.durable = state.clone();
         self.durable_at = at;
         self.readable.with(|readable| *readable = state);
         self.readable_at = at;
-        true
+        Some(before.difference(&after).copied().collect())
     }
 
     /// The power goes: some of what was under way made it.
@@ -239,7 +248,7 @@ impl Disk {
             entries: self.log.entries.clone(),
             base: self.readable.clone() as Base,
             stored: self.durable_at,
-            imported_over: self.imported_over,
+            imported_over: self.imported_over.filter(|(_, at)| *at == self.durable_at).map(|(log_end, _)| log_end),
         }
     }
 }

@@ -102,6 +102,20 @@ impl World {
             }
         });
         let Some((slices, members)) = found else { return };
+        for id in std::mem::take(&mut self.nodes[node].spare) {
+            let info = slices.iter().find_map(|(key, value)| match value {
+                Value::Slice(info) if *key == Key::Slice(id) => Some(info),
+                _ => None,
+            });
+            if info.is_none_or(|info| !info.nodes.contains(&NodeId(node as u64 + 1))) {
+                self.stats.count(if info.is_some() {
+                    "copy too many dropped"
+                } else {
+                    "copy dropped after a snapshot"
+                });
+                self.nodes[node].disk.drop_slice(id);
+            }
+        }
         let mut walk = Walk { began, lacks: 0, drained: members.leaving().into_iter().collect(), spare: Vec::new() };
         for (key, value) in slices {
             let (Key::Slice(id), Value::Slice(info)) = (key, value) else { continue };

@@ -6,10 +6,8 @@ use super::mount::Conn as SimConn;
 use super::network::Place;
 use super::planted::Planted;
 use super::world::{Event, Life, World};
-use baton_core::meta::{Key, Query, Step, Stop, Txn};
-use baton_core::node::{
-    Changes, Config, Conn, Input, NodeMachine, Now, Output, Reader, Space, TICK_US, ToPeer, Topology,
-};
+use baton_core::meta::{Query, Step, Stop, Txn};
+use baton_core::node::{Changes, Config, Conn, Input, NodeMachine, Now, Output, Space, TICK_US, ToPeer, Topology};
 use baton_core::session::{Reply, ToMount, ToNode};
 use baton_core::types::{ClusterId, Cred, Members, NodeId, Owner, SliceId, Stamp};
 
@@ -29,6 +27,8 @@ pub(super) struct SimNode {
     pub(super) slow_disk: bool,
     /// No sync that begins before comes to its end before.
     pub(super) disk_hangs_until: u64,
+    /// Copies that need not be here, as far as is known.
+    pub(super) spare: Vec<SliceId>,
     /// The nodes of the cluster, as the folder has them.
     pub(super) members: Option<Members>,
     /// It was removed from the cluster, and knows.
@@ -63,6 +63,7 @@ impl World {
             full: false,
             slow_disk: false,
             disk_hangs_until: 0,
+            spare: Vec::new(),
             members: Some(members),
             gone: false,
             inbox: Vec::new(),
@@ -88,6 +89,7 @@ impl World {
         let sim = &mut self.nodes[node];
         sim.life += 1;
         sim.inbox.clear();
+        sim.spare.clear();
         sim.woken = false;
         sim.frozen_until = 0;
         let life = sim.life;
@@ -246,6 +248,7 @@ impl World {
                 let delay = self.rng.delay(10_000);
                 self.after(delay, Event::SlicesDropped(node, life, ids));
             }
+            Output::SpareCopy(id) => self.nodes[node].spare.push(id),
             Output::Broke { request, reply } => self.locks_broken(request, &reply),
             Output::Members(members) => self.members_known(node, members),
             Output::MembersChanged { .. } => {}
@@ -341,19 +344,19 @@ impl World {
         }
         let from = self.node_at(from).filter(|from| self.nodes_talk(node, *from) && (self.calm || !self.rng.one_in(8)));
         let got = from.and_then(|from| self.nodes[from].disk.snapshot());
-        let got = got.and_then(|(at, state)| self.nodes[node].disk.install(at, state).then_some(at));
+        let sim = &mut self.nodes[node];
+        let got = got.and_then(|(at, state)| {
+            let went = sim.disk.install(at, state, NodeId(node as u64 + 1))?;
+            sim.spare.extend(went);
+            Some(at)
+        });
         self.trace.note(self.now, || format!("node {} fetched a snapshot: {got:?}", node + 1));
         self.give(node, Input::SnapshotFetched(got));
     }
 
     pub(super) fn slices_dropped(&mut self, node: usize, life: Life, ids: &[SliceId]) {
         if self.lives(node, life) {
-            let reader = self.nodes[node].machine.as_ref().map(|machine| machine.reader());
             for id in ids {
-                let in_use = |reader: &Reader| reader.with_state(|state| state.get(&Key::Slice(*id)));
-                if let Some(Ok(Some(_))) = reader.as_ref().map(in_use) {
-                    self.stats.count("copy too many dropped");
-                }
                 self.nodes[node].disk.drop_slice(*id);
             }
         }

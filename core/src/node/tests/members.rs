@@ -323,9 +323,7 @@ fn a_copy_too_many_goes_when_all_who_stay_have_theirs() {
         cluster.pass(2_000_000);
         assert_eq!(cluster.kept_by(id).len(), 3);
     }
-    let dropped: Vec<NodeId> =
-        cluster.dropped.iter().filter(|(_, dropped)| *dropped == id).map(|(by, _)| *by).collect();
-    assert!(matches!(dropped[..], [by] if !cluster.kept_by(id).contains(&by)), "{dropped:?}");
+    assert!(matches!(cluster.spare[..], [(by, spare)] if spare == id && !cluster.kept_by(id).contains(&by)));
 }
 
 #[test]

@@ -30,7 +30,7 @@ const ABOUT: TableDefinition<&str, &[u8]> = TableDefinition::new("about");
 const FORMAT: u64 = 1;
 const FORMAT_KEY: &str = "format";
 const APPLIED_KEY: &str = "applied";
-/// Where the log ended when this state was taken from another node: only a log that still ends there was not reset since.
+/// Where the log ended when this state was taken from another node, and as of which entry that was.
 const IMPORTED_OVER_KEY: &str = "imported-over";
 
 /// Why a read or write did not work, before it is known what was tried.
@@ -49,9 +49,16 @@ pub struct State {
     db: Database,
     path: PathBuf,
     view: RwLock<Arc<View>>,
-    imported_over: Option<u64>,
+    imported_over: Option<Imported>,
     damage: Arc<OnceLock<String>>,
     failed: Arc<AtomicBool>,
+}
+
+/// That a state was taken from another node: as of which entry, and where the log ended then.
+#[derive(Clone, Copy)]
+struct Imported {
+    log_end: u64,
+    applied: u64,
 }
 
 /// The state as of one moment. Keeps the pages it shows from being used again, so let go of it soon.
@@ -97,9 +104,10 @@ impl State {
         Ok(State { db, path: path.to_owned(), view: RwLock::new(Arc::new(view)), imported_over, damage, failed })
     }
 
-    /// Where the log ended when this state was taken from another node, if it was.
+    /// Where the log ended when this state was taken from another node, if it was, and nothing was applied since.
     pub fn imported_over(&self) -> Option<u64> {
-        self.imported_over
+        let applied = self.applied().index;
+        self.imported_over.filter(|imported| imported.applied == applied).map(|imported| imported.log_end)
     }
 
     /// The place in the log that the state is of.
@@ -292,13 +300,13 @@ fn read_applied(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Resu
 }
 
 /// The state's format, and over what it was imported.
-fn read_words(db: &Database) -> Result<(u64, Option<u64>), Why> {
+fn read_words(db: &Database) -> Result<(u64, Option<Imported>), Why> {
     let txn = db.begin_read().map_err(told)?;
     let table = txn.open_table(ABOUT).map_err(told)?;
     let [format] = read_about(&table, FORMAT_KEY)?;
     let was_imported = table.get(IMPORTED_OVER_KEY).map_err(told)?.is_some();
     let over = was_imported.then(|| read_about(&table, IMPORTED_OVER_KEY)).transpose()?;
-    Ok((format, over.map(|[index]: [u64; 1]| index)))
+    Ok((format, over.map(|[log_end, applied]| Imported { log_end, applied })))
 }
 
 /// An error of redb: the disk's, or it means damage.

@@ -210,7 +210,7 @@ impl Import {
             txn.set_durability(Durability::Immediate).map_err(told)?;
             txn.set_quick_repair(true);
             put_applied(&txn, applied)?;
-            put_about(&txn, IMPORTED_OVER_KEY, &over.to_le_bytes())?;
+            put_about(&txn, IMPORTED_OVER_KEY, &[over.to_le_bytes(), applied.index.to_le_bytes()].concat())?;
             txn.commit().map_err(told)
         })?;
         drop(self.db);

@@ -303,6 +303,8 @@ fn a_snapshot_carries_everything() {
     let again = open(&to);
     assert_eq!(again.imported_over(), Some(25));
     assert_eq!((again.applied(), all(&again)), (mark(9), model));
+    again.apply(mark(10), [change(1000)]).unwrap();
+    assert_eq!(again.imported_over(), None, "the log was reset before that");
 }
 
 #[test]
