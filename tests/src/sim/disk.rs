@@ -150,11 +150,11 @@ impl Disk {
         (self.readable_at.0 > 0).then(|| (self.readable_at, self.readable.with(|state| state.clone())))
     }
 
-    /// Another node's state takes the place of this one's, durably: the slices that this node should have kept before and
-    /// should not now. What is older than what is here is refused.
-    pub(super) fn install(&mut self, at: (u64, u64), state: State, me: NodeId) -> Option<Vec<SliceId>> {
+    /// Another node's state takes the place of this one's, durably: which there is now, and the slices that this node should
+    /// have kept before and should not any more. What is not newer is not taken: what is here takes its part.
+    pub(super) fn install(&mut self, at: (u64, u64), state: State, me: NodeId) -> ((u64, u64), Vec<SliceId>) {
         if at.0 <= self.readable_at.0 {
-            return None;
+            return (self.readable_at, Vec::new());
         }
         let kept_in = |state: &State| {
             let kept = |(key, value): (&Key, &Value)| match (key, value) {
@@ -169,7 +169,7 @@ impl Disk {
         self.durable_at = at;
         self.readable.with(|readable| *readable = state);
         self.readable_at = at;
-        Some(before.difference(&after).copied().collect())
+        (at, before.difference(&after).copied().collect())
     }
 
     /// The power goes: some of what was under way made it.

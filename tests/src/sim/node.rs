@@ -345,10 +345,10 @@ impl World {
         let from = self.node_at(from).filter(|from| self.nodes_talk(node, *from) && (self.calm || !self.rng.one_in(8)));
         let got = from.and_then(|from| self.nodes[from].disk.snapshot());
         let sim = &mut self.nodes[node];
-        let got = got.and_then(|(at, state)| {
-            let went = sim.disk.install(at, state, NodeId(node as u64 + 1))?;
+        let got = got.map(|(at, state)| {
+            let (at, went) = sim.disk.install(at, state, NodeId(node as u64 + 1));
             sim.spare.extend(went);
-            Some(at)
+            at
         });
         self.trace.note(self.now, || format!("node {} fetched a snapshot: {got:?}", node + 1));
         self.give(node, Input::SnapshotFetched(got));
