@@ -10,7 +10,7 @@ use crate::storage::{SliceError, SliceStore};
 use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::{Fault, Key, SliceInfo, Store, Value};
 use baton_core::mount::{SliceFault, SlicePart};
-use baton_core::node::{Reader, Space, copies_wanted, place};
+use baton_core::node::{Reader, Space, copies_wanted, enough_copies, place, too_few};
 use baton_core::types::{Members, NodeId, SessionId, SliceId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -89,8 +89,7 @@ impl Slices {
     pub async fn put(&self, id: SliceId, data: Bytes) -> Result<Vec<NodeId>, SliceFault> {
         let (nodes, away) = self.nodes();
         let wanted = copies_wanted(nodes.len());
-        // Two copies outlive the loss of one node; a cluster of one has no choice.
-        let enough = wanted.min(2);
+        let enough = enough_copies(nodes.len());
         let (quick, slow) = self.order(&nodes, &away);
         let mut asked: Vec<NodeId> = Vec::new();
         let mut putting = JoinSet::new();
@@ -102,7 +101,7 @@ impl Slices {
             self.start_put(&mut putting, to, id, &data);
         }
         let mut have = Vec::new();
-        let mut full = false;
+        let mut full = 0;
         loop {
             let patience = if have.len() >= enough { LAST_REPLICA_PATIENCE } else { REPLICA_PATIENCE };
             let done = match tokio::time::timeout(patience, putting.join_next()).await {
@@ -117,7 +116,7 @@ impl Slices {
             match done {
                 (node, Ok(())) => have.push(node),
                 (node, Err(fault)) => {
-                    full |= fault == SliceFault::Full;
+                    full += usize::from(fault == SliceFault::Full);
                     tracing::debug!(slice = %id, %node, ?fault, "a replica did not take a slice");
                     if let Some(next) = spare.next() {
                         asked.push(next);
@@ -132,7 +131,7 @@ impl Slices {
             have.sort_by_key(|node| (*node != self.me, *node));
             return Ok(have);
         }
-        Err(if full { SliceFault::Full } else { SliceFault::Unreachable })
+        Err(too_few(nodes.len(), full))
     }
 
     pub(crate) fn survey(&self) -> Option<Survey> {

@@ -2,7 +2,7 @@
 
 use baton_node::storage::{LogWrite, RaftLog};
 use baton_tests::harness::load::{assert_kept, longest_gap, under_load};
-use baton_tests::harness::{Cluster, Mount, SmallDisk, eventually, number_from_env, sh};
+use baton_tests::harness::{Cluster, Mount, SmallDisk, eventually, folder, number_from_env, sh};
 use raft::eraftpb::Entry;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -240,6 +240,28 @@ fn a_full_disk_is_enospc_until_something_is_deleted_and_reading_goes_on() {
     assert!(std::fs::read(dir.join("again")).unwrap() == random(7, 3 << 20));
     assert!(std::fs::read(dir.join("zero")).unwrap() == kept[0].1);
     cluster.assert_sound();
+}
+
+/// One node has no room and one is away: that passes, and nobody is told that the file system is full.
+#[test]
+fn a_full_disk_beside_a_dead_node_is_waiting_and_no_enospc() {
+    let Some(disk) = SmallDisk::new(600) else { return };
+    let mut cluster = Cluster::start_in(&[folder("node"), folder("node"), disk.path().join("node")]);
+    cluster.lead_from(&[1, 2]);
+    let leader = cluster.leader();
+    let other = 3 - leader;
+    let mount = Mount::start(cluster.address(leader));
+    disk.fill_up_to(150);
+    std::fs::write(mount.path("two-have-room"), random(1, 300_000)).unwrap();
+    cluster.kill(other);
+    std::thread::scope(|scope| {
+        let write = scope.spawn(|| std::fs::write(mount.path("one-has-room"), random(2, 300_000)));
+        std::thread::sleep(Duration::from_secs(4));
+        assert!(!write.is_finished(), "one copy is not enough: {:?}", write.join());
+        cluster.restart(other);
+        write.join().unwrap().unwrap();
+    });
+    assert!(std::fs::read(mount.path("one-has-room")).unwrap() == random(2, 300_000));
 }
 
 /// One bit of one file, or everything behind one place of it; which, follows from the seed.

@@ -2,11 +2,24 @@
 
 use crate::limits::REPLICAS;
 use crate::meta::SliceInfo;
+use crate::mount::SliceFault;
 use crate::types::{Members, NodeId, SliceId};
 
 /// How many copies a cluster of this size keeps.
 pub fn copies_wanted(nodes: usize) -> usize {
     REPLICAS.min(nodes)
+}
+
+/// How many have to have a slice before it is answered for: two copies outlive the loss of one node; a cluster of one has no
+/// choice.
+pub fn enough_copies(nodes: usize) -> usize {
+    copies_wanted(nodes).min(2)
+}
+
+/// Why a slice got too few copies, if so many of the nodes said that they were full. As long as the others would be enough, that
+/// passes when they can be reached.
+pub fn too_few(nodes: usize, full: usize) -> SliceFault {
+    if nodes.saturating_sub(full) < enough_copies(nodes) { SliceFault::Full } else { SliceFault::Unreachable }
 }
 
 /// Where a new slice goes: the node that received it, if it keeps data at all, then the others with the most room.
@@ -82,6 +95,17 @@ mod tests {
 
     fn takers(members: &Members, number: u64, info: &SliceInfo) -> Vec<NodeId> {
         (1..=5).map(NodeId).filter(|node| wants_copy(*node, members, slice(number), info)).collect()
+    }
+
+    #[test]
+    fn one_full_disk_of_three_fills_nothing_and_two_do() {
+        let faults = [0, 1, 2, 3].map(|full| too_few(3, full));
+        assert_eq!(faults, [SliceFault::Unreachable, SliceFault::Unreachable, SliceFault::Full, SliceFault::Full]);
+        assert_eq!((too_few(1, 0), too_few(1, 1)), (SliceFault::Unreachable, SliceFault::Full));
+        assert_eq!(
+            (too_few(2, 1), too_few(5, 3), too_few(5, 4)),
+            (SliceFault::Full, SliceFault::Unreachable, SliceFault::Full)
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::network::Place;
 use super::planted::Planted;
 use super::world::{Event, Life, World};
 use baton_core::mount::{CallId, SliceFault, SlicePart};
-use baton_core::node::{copies_wanted, place};
+use baton_core::node::{enough_copies, place, too_few};
 use baton_core::types::{Members, NodeId, SliceId};
 use bytes::Bytes;
 
@@ -53,11 +53,11 @@ impl World {
             }
             kept.push(node);
         }
-        if kept.len() >= copies_wanted(staying.len()).min(2) {
+        if kept.len() >= enough_copies(staying.len()) {
             return Ok(kept);
         }
         let is_full = |node: &NodeId| self.node_at(*node).is_some_and(|at| self.nodes[at].full);
-        Err(if staying.iter().any(is_full) { SliceFault::Full } else { SliceFault::Unreachable })
+        Err(too_few(staying.len(), staying.iter().filter(|node| is_full(node)).count()))
     }
 
     pub(super) fn get_arrives(&mut self, mount: usize, life: Life, call: CallId, parts: &[SlicePart]) {
