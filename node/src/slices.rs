@@ -10,7 +10,7 @@ use crate::storage::{SliceError, SliceStore};
 use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::{Fault, Key, SliceInfo, Store, Value};
 use baton_core::mount::{SliceFault, SlicePart};
-use baton_core::node::{Reader, Space, copies_wanted, enough_copies, place, too_few};
+use baton_core::node::{Reader, Space, copies_wanted, enough_copies, is_full, place};
 use baton_core::types::{Members, NodeId, SessionId, SliceId};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -131,7 +131,7 @@ impl Slices {
             have.sort_by_key(|node| (*node != self.me, *node));
             return Ok(have);
         }
-        Err(too_few(nodes.len(), full))
+        Err(if is_full(nodes.len(), full) { SliceFault::Full } else { SliceFault::Unreachable })
     }
 
     pub(crate) fn survey(&self) -> Option<Survey> {

@@ -53,7 +53,7 @@ pub use edges::Parcel;
 pub use io::{Changes, Conn, Input, LogWrite, Now, Output};
 pub use members::listed;
 pub use messages::{Batch, Item, Seat, Space, ToPeer, ViewId};
-pub use placement::{copies_wanted, enough_copies, missing, place, spare_copy, too_few, wants_copy};
+pub use placement::{copies_wanted, enough_copies, is_full, missing, place, spare_copy, wants_copy};
 pub use status::{CopiesStatus, PeerStatus, SessionStatus, Status};
 pub use tokens::{PARCEL_MAX, TokenStatus};
 pub use tree::{NoTree, Topology};

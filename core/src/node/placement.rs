@@ -2,7 +2,6 @@
 
 use crate::limits::REPLICAS;
 use crate::meta::SliceInfo;
-use crate::mount::SliceFault;
 use crate::types::{Members, NodeId, SliceId};
 
 /// How many copies a cluster of this size keeps.
@@ -16,10 +15,10 @@ pub fn enough_copies(nodes: usize) -> usize {
     copies_wanted(nodes).min(2)
 }
 
-/// Why a slice got too few copies, if so many of the nodes said that they were full. As long as the others would be enough, that
-/// passes when they can be reached.
-pub fn too_few(nodes: usize, full: usize) -> SliceFault {
-    if nodes.saturating_sub(full) < enough_copies(nodes) { SliceFault::Full } else { SliceFault::Unreachable }
+/// Whether a slice that got too few copies never gets enough, if so many of the nodes said that they were full. As long as the
+/// others would be enough, they only have to be reached.
+pub fn is_full(nodes: usize, full: usize) -> bool {
+    nodes.saturating_sub(full) < enough_copies(nodes)
 }
 
 /// Where a new slice goes: the node that received it, if it keeps data at all, then the others with the most room.
@@ -99,12 +98,10 @@ mod tests {
 
     #[test]
     fn one_full_disk_of_three_fills_nothing_and_two_do() {
-        let faults = [0, 1, 2, 3].map(|full| too_few(3, full));
-        assert_eq!(faults, [SliceFault::Unreachable, SliceFault::Unreachable, SliceFault::Full, SliceFault::Full]);
-        assert_eq!((too_few(1, 0), too_few(1, 1)), (SliceFault::Unreachable, SliceFault::Full));
+        assert_eq!([0, 1, 2, 3].map(|full| is_full(3, full)), [false, false, true, true]);
         assert_eq!(
-            (too_few(2, 1), too_few(5, 3), too_few(5, 4)),
-            (SliceFault::Full, SliceFault::Unreachable, SliceFault::Full)
+            [(1, 0), (1, 1), (2, 1), (5, 3), (5, 4)].map(|(n, full)| is_full(n, full)),
+            [false, true, true, false, true]
         );
     }
 

@@ -4,7 +4,7 @@ use super::network::Place;
 use super::planted::Planted;
 use super::world::{Event, Life, World};
 use baton_core::mount::{CallId, SliceFault, SlicePart};
-use baton_core::node::{enough_copies, place, too_few};
+use baton_core::node::{enough_copies, is_full, place};
 use baton_core::types::{Members, NodeId, SliceId};
 use bytes::Bytes;
 
@@ -56,8 +56,9 @@ impl World {
         if kept.len() >= enough_copies(staying.len()) {
             return Ok(kept);
         }
-        let is_full = |node: &NodeId| self.node_at(*node).is_some_and(|at| self.nodes[at].full);
-        Err(too_few(staying.len(), staying.iter().filter(|node| is_full(node)).count()))
+        let has_no_room = |node: &&NodeId| self.node_at(**node).is_some_and(|at| self.nodes[at].full);
+        let full = staying.iter().filter(has_no_room).count();
+        Err(if is_full(staying.len(), full) { SliceFault::Full } else { SliceFault::Unreachable })
     }
 
     pub(super) fn get_arrives(&mut self, mount: usize, life: Life, call: CallId, parts: &[SlicePart]) {
