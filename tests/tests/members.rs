@@ -2,8 +2,8 @@
 //! No program sees an error, and what was answered for is there.
 
 use baton_tests::harness::load::{assert_kept, longest_gap, under_load};
-use baton_tests::harness::{Cluster, Mount, SmallDisk, eventually, folder, sh_within};
-use std::time::{Duration, Instant};
+use baton_tests::harness::{Cluster, Mount, SmallDisk, eventually, eventually_ok, folder, sh_within};
+use std::time::Duration;
 
 /// As many copies of every slice as there should be, as the leader's last walk found.
 fn wait_for_all_copies(cluster: &Cluster) {
@@ -112,13 +112,11 @@ fn what_a_node_kept_is_made_elsewhere_when_it_is_away_for_long_and_goes_when_it_
     let ids = cluster.ids();
     // A few copies may be there that nobody knows of: of slices that were given up on a node that was slow, and had them after all.
     let few = all / 20;
-    let mut held = Vec::new();
-    let started = Instant::now();
-    while !(3 * all..=3 * all + few).contains(&held.iter().sum()) {
-        assert!(started.elapsed() < Duration::from_secs(60), "of {all} slices the nodes keep {held:?}");
-        std::thread::sleep(Duration::from_millis(200));
-        held = counts(&cluster, &ids);
-    }
+    eventually_ok(Duration::from_secs(60), || {
+        let held = counts(&cluster, &ids);
+        let thrice = (3 * all..=3 * all + few).contains(&held.iter().sum());
+        thrice.then_some(()).ok_or_else(|| format!("each of {all} slices is kept three times, and not {held:?}"))
+    });
     wait_for_all_copies(&cluster);
     cluster.assert_sound();
     cluster.deep_check(&[]).expect("nothing wrong");

@@ -161,13 +161,15 @@ impl NodeMachine {
     }
 
     fn listen_who_is_there(&mut self) {
-        let now = self.now.mono;
-        let mut silent_since = std::mem::take(&mut self.lead.changing.silent_since);
-        silent_since.retain(|node, _| !self.is_there(*node));
-        for node in self.others().into_iter().filter(|node| !self.is_there(*node)) {
-            silent_since.entry(node).or_insert(now);
+        for node in self.others() {
+            let is_there = self.is_there(node);
+            let silent_since = &mut self.lead.changing.silent_since;
+            if is_there {
+                silent_since.remove(&node);
+            } else {
+                silent_since.entry(node).or_insert(self.now.mono);
+            }
         }
-        self.lead.changing.silent_since = silent_since;
     }
 
     /// Who is away for long, and who is there again.

@@ -1,8 +1,8 @@
-use super::{Admin, Delay, FalseClock, Mount, Net, Process, baton, baton_in, eventually, guardian};
+use super::{Admin, Delay, FalseClock, Mount, Net, Process, baton, baton_in, eventually, eventually_ok, guardian};
 use baton_proto::v1::StatusReply;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A cluster of `baton node` processes on this machine.
 pub struct Cluster {
@@ -350,15 +350,11 @@ impl Cluster {
 
     /// Waits until a node has whatever is listed for it.
     pub fn wait_has_its_slices(&self, id: u64, within: Duration) {
-        let started = Instant::now();
-        loop {
+        eventually_ok(within, || {
             let status = self.status(self.leader());
-            if status.nodes.iter().any(|node| node.id == id && node.lacks == Some(0)) {
-                return;
-            }
-            assert!(started.elapsed() < within, "node {id} has not what it should have: {status:#?}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
+            let has_all = status.nodes.iter().any(|node| node.id == id && node.lacks == Some(0));
+            has_all.then_some(()).ok_or_else(|| format!("node {id} has what it should have, and not {status:#?}"))
+        });
     }
 
     /// `baton fsck --deep`: what it says, as an error where it found something.

@@ -28,18 +28,24 @@ pub use process::Process;
 pub use shell::{Outcome, sh, sh_within, try_sh};
 pub use small_disk::SmallDisk;
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Asks again until there is an answer; a panic that says what was waited for when it takes too long.
 pub fn eventually<T>(what: &str, within: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    eventually_ok(within, || ask().ok_or(what))
+}
+
+/// The same, where what was found instead says more than what was waited for.
+pub fn eventually_ok<T, E: Display>(within: Duration, mut ask: impl FnMut() -> Result<T, E>) -> T {
     let started = Instant::now();
     loop {
-        if let Some(answer) = ask() {
-            return answer;
+        match ask() {
+            Ok(answer) => return answer,
+            Err(found) => assert!(started.elapsed() < within, "{found}: not within {} s", within.as_secs()),
         }
-        assert!(started.elapsed() < within, "{what}: not within {} s", within.as_secs());
         std::thread::sleep(Duration::from_millis(20));
     }
 }

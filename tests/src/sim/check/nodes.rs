@@ -86,13 +86,13 @@ fn whole(world: &World, state: BTreeMap<Key, Value>) -> Result<(), Unsettled> {
             _ => {}
         }
     }
+    let members = world.nodes.iter().filter(|node| !node.gone).find_map(|node| node.members.as_ref());
     for (key, value) in &state {
         if let (Key::Slice(id), Value::Slice(info)) = (key, value) {
             let kept = info.nodes.iter().filter(|n| has_slice(world, **n, *id)).count();
             if kept == 0 {
                 return Err(Unsettled::Wrong(format!("no node has slice {id}, which files refer to")));
             }
-            let members = world.nodes.iter().filter(|node| !node.gone).find_map(|node| node.members.as_ref());
             if let Some(node) = members.and_then(|members| spare_copy(members, *id, info)) {
                 return Err(Unsettled::NotYet(format!("slice {id} has a copy too many, at node {node}")));
             }
