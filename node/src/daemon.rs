@@ -354,7 +354,7 @@ fn assemble(
         store,
         peers: peers.clone(),
         bulk,
-        space: Default::default(),
+        reader: machine.reader(),
         slow: Default::default(),
         survey: Default::default(),
         spare: Default::default(),

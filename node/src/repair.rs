@@ -1,5 +1,5 @@
 //! Brings this node's slices in line with what the state says: copies that it should have and has not are fetched, copies
-//! that are too few are made more, what nothing refers to is dropped.
+//! that are too few are made more, some are taken over from fuller disks, what nothing refers to is dropped.
 //!
 //! It walks over the slices at a pace that leaves the disk to the programs. What a session of this moment stored and has not
 //! used yet is never touched: only slices of sessions that ended, and that no file refers to, are garbage.
@@ -7,11 +7,11 @@
 use crate::handle::{Event, Events};
 use crate::slices::{Slices, Survey};
 use crate::storage::slices::ScrubPlace;
-use baton_core::meta::ops::PlaceSlice;
-use baton_core::meta::{Key, Op, SliceInfo, Value};
+use baton_core::meta::{Key, SliceInfo, Value};
 use baton_core::mount::SliceFault;
-use baton_core::node::{Input, Reader, Walk, copies_wanted, missing, spare_copy, wants_copy};
-use baton_core::types::{Members, SessionId, SliceId};
+use baton_core::node::{Input, Reader, Shares, Walk, copies_wanted, missing, spare_copy, wants_copy};
+use baton_core::types::{Members, NodeId, SessionId, SliceId};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinError;
@@ -27,6 +27,8 @@ const BUSY_PAUSE: Duration = Duration::from_secs(1);
 const SCRUB_BYTES: u64 = 4 << 20;
 /// Copies too many that one walk says.
 const SPARE_MAX: usize = 50_000;
+/// Bytes that one walk takes over from fuller disks; nobody waits for these.
+const TAKEN_MAX: u64 = 256 << 20;
 /// Slices fetched at once.
 const FETCHES: usize = 4;
 
@@ -40,14 +42,16 @@ impl Repair {
     pub(crate) async fn run(self) {
         let mut place = ScrubPlace::default();
         let mut pause = WALK_PAUSE;
+        let mut shares = None;
         loop {
             tokio::time::sleep(pause).await;
             if self.events.is_closed() {
                 return;
             }
             self.drop_spare_copies().await;
-            let all_is_well = self.walk().await;
-            pause = if all_is_well { WALK_PAUSE } else { BUSY_PAUSE };
+            let found = self.walk(shares.take()).await;
+            pause = if found.all_is_well { WALK_PAUSE } else { BUSY_PAUSE };
+            shares = found.shares;
             self.collect_garbage().await;
             place = self.scrub(place).await;
         }
@@ -69,30 +73,43 @@ impl Repair {
         scrubbed.next.unwrap_or_default()
     }
 
-    /// Goes over all slices once; answers whether nothing is left to be done.
-    async fn walk(&self) -> bool {
+    /// Goes over all slices once. `shares`: what the nodes kept when the walk before this one looked, if copies may move.
+    async fn walk(&self, mut shares: Option<Shares>) -> Found {
         let mut from = first();
         let (mut copied, mut lacks, mut spare) = (0, 0, Vec::new());
+        let mut may_take = TAKEN_MAX;
         let began = self.reader.applied();
         let members = match self.reader.with_state(|state| state.get(&Key::Members)) {
             Ok(Some(Value::Members(members))) => members,
-            _ => return true, // no cluster yet
+            _ => return Found { all_is_well: true, shares: None }, // no cluster yet
         };
         let mut survey = Survey::new(members.leaving().into_iter().map(|node| (node, 0)).collect());
+        let mut now_kept = Shares::new(&members, &self.reader.spaces());
         loop {
             let step =
                 self.reader.with_state(|state| state.range(&Key::Slice(from), &Key::Session(SessionId(0)), STEP));
-            let Ok(step) = step else { return true };
+            let Ok(step) = step else { return Found { all_is_well: true, shares: None } };
             let Some(last) = step.last().and_then(|(key, _)| slice_of(key)) else { break };
+            let mut takes = BTreeMap::new();
             for (key, value) in &step {
                 if let (Key::Slice(id), Value::Slice(info)) = (key, value) {
                     survey.count(&members, info);
+                    now_kept.count(info);
                     if spare.len() < SPARE_MAX && spare_copy(&members, *id, info).is_some() {
                         spare.push(*id);
                     }
+                    let Some(takeover) = shares.as_mut().and_then(|shares| shares.takeover(&members, info)) else {
+                        continue;
+                    };
+                    survey.to_move += u64::from(info.len);
+                    if takeover.to == self.slices.me && may_take > 0 {
+                        may_take = may_take.saturating_sub(u64::from(info.len));
+                        now_kept.moves(takeover, info.len);
+                        takes.insert(*id, takeover.from);
+                    }
                 }
             }
-            for made in self.mend(step, &members).await {
+            for made in self.mend(step, &members, &takes).await {
                 copied += u64::from(made == Made::Copy);
                 lacks += u64::from(made == Made::Nothing { listed: true });
             }
@@ -105,15 +122,17 @@ impl Repair {
         // Where too few nodes are left, nobody can make what is missing.
         let can_be_made = members.keeping().len() >= copies_wanted(members.staying().len());
         let is_short = survey.short > 0 && can_be_made;
-        let all_is_well = !is_short && survey.needed.is_empty() && lacks == 0 && spare.is_empty();
+        let all_is_there = !is_short && survey.needed.is_empty() && lacks == 0 && spare.is_empty();
+        let takes_over = may_take < TAKEN_MAX;
         let drained = survey.needed.iter().filter(|(_, left)| **left == 0).map(|(node, _)| *node).collect();
         let _stopped = self.events.send(Event::Input(Input::Walked(Walk { began, lacks, drained, spare })));
         self.slices.found(survey);
-        all_is_well
+        Found { all_is_well: all_is_there && !takes_over, shares: Some(now_kept).filter(|_| all_is_there) }
     }
 
-    /// Makes the copies of these slices that this node should have; says what came of each that was not there.
-    async fn mend(&self, step: Vec<(Key, Value)>, members: &Members) -> Vec<Made> {
+    /// Makes the copies of these slices that this node should have, and those that it takes over, by who had them; says what
+    /// came of each that was not there.
+    async fn mend(&self, step: Vec<(Key, Value)>, members: &Members, takes: &BTreeMap<SliceId, NodeId>) -> Vec<Made> {
         let mut fetching = tokio::task::JoinSet::new();
         let mut made = Vec::new();
         for (key, value) in step {
@@ -122,13 +141,14 @@ impl Repair {
             let listed = info.nodes.contains(&self.slices.me);
             let missing = listed && !self.slices.store.contains(id);
             let wanted = wants_copy(self.slices.me, members, id, &info);
-            if !missing && !wanted {
+            let instead_of = takes.get(&id).copied();
+            if !missing && !wanted && instead_of.is_none() {
                 continue;
             }
             if fetching.len() >= FETCHES {
                 made.extend(fetching.join_next().await.map(outcome));
             }
-            fetching.spawn(fetch(self.slices.clone(), self.events.clone(), id, info));
+            fetching.spawn(fetch(self.slices.clone(), self.events.clone(), id, info, instead_of));
         }
         while let Some(done) = fetching.join_next().await {
             made.push(outcome(done));
@@ -138,7 +158,7 @@ impl Repair {
 
     /// Drops what the cluster need not have here any more, if that is so still.
     async fn drop_spare_copies(&self) {
-        let spare = self.slices.take_spare();
+        let spare: Vec<SliceId> = self.slices.take_spare().into_iter().collect();
         for ids in spare.chunks(STEP) {
             let is_listed = |id: &SliceId| match self.reader.with_state(|state| state.get(&Key::Slice(*id))) {
                 Ok(Some(Value::Slice(info))) => info.nodes.contains(&self.slices.me),
@@ -173,6 +193,13 @@ impl Repair {
             tokio::time::sleep(STEP_PAUSE).await;
         }
     }
+}
+
+/// What a walk over all slices came to.
+struct Found {
+    all_is_well: bool,
+    /// What the nodes keep, if nothing is more urgent than to even it out.
+    shares: Option<Shares>,
 }
 
 impl Survey {
@@ -216,16 +243,15 @@ fn slice_of(key: &Key) -> Option<SliceId> {
 }
 
 /// Makes the copy here, and tells the cluster if it did not expect one.
-async fn fetch(slices: Arc<Slices>, events: Events, id: SliceId, info: SliceInfo) -> Made {
+async fn fetch(slices: Arc<Slices>, events: Events, id: SliceId, info: SliceInfo, instead_of: Option<NodeId>) -> Made {
     let listed = info.nodes.contains(&slices.me);
+    slices.is_needed(id);
     let have = slices.store.contains(id);
     let outcome = if have { Ok(()) } else { slices.copy_here(id, info.len, &info.nodes).await };
     match outcome {
         Ok(()) => {
             if !listed {
-                let nodes = info.nodes.iter().copied().chain([slices.me]).collect();
-                let op = Op::PlaceSlice(PlaceSlice { id, nodes });
-                let _stopped = events.send(Event::Input(Input::Propose(op)));
+                let _stopped = events.send(Event::Input(Input::Copied { slice: id, instead_of }));
             }
             if have { Made::Known } else { Made::Copy }
         }

@@ -8,7 +8,7 @@ use crate::peers::grpc::Identity;
 use crate::slices::Slices;
 use crate::storage::{DataFolder, FolderError, StorageError};
 use crate::waits::Watch;
-use baton_core::node::{Conn, Input, NodeMachine, Output, Space, TICK_US, ToPeer};
+use baton_core::node::{Conn, Input, NodeMachine, Output, TICK_US};
 use baton_core::session::Reply;
 use baton_core::types::{Members, NodeId};
 use std::collections::BTreeMap;
@@ -105,7 +105,9 @@ impl Runner {
         for event in batch.drain(..) {
             match event {
                 Event::Input(input) => {
-                    self.note(&input);
+                    if let Input::MountLost(conn) = &input {
+                        self.conns.remove(conn);
+                    }
                     inputs.push(input);
                 }
                 Event::Attach { conn, sink } => {
@@ -148,23 +150,8 @@ impl Runner {
         end
     }
 
-    /// What the shell itself learns from what passes by.
-    fn note(&mut self, input: &Input) {
-        match input {
-            Input::MountLost(conn) => drop(self.conns.remove(conn)),
-            Input::Peer { from, message: ToPeer::Report { space, .. } } => self.remember_space(*from, *space),
-            _ => {}
-        }
-    }
-
-    fn remember_space(&self, node: NodeId, space: Space) {
-        self.slices.space.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(node, space);
-    }
-
     fn space(&self) -> Option<Input> {
-        let space = self.folder.space().ok()?;
-        self.remember_space(self.id, space);
-        Some(Input::Space(space))
+        self.folder.space().ok().map(Input::Space)
     }
 
     fn step(&mut self, mut inputs: Vec<Input>) -> Result<(), Stopped> {

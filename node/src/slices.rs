@@ -10,10 +10,10 @@ use crate::storage::{SliceError, SliceStore};
 use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::{Fault, Key, SliceInfo, Store, Value};
 use baton_core::mount::{SliceFault, SlicePart};
-use baton_core::node::{Reader, Space, copies_wanted, enough_copies, is_full, place};
+use baton_core::node::{Reader, copies_wanted, enough_copies, is_full, place};
 use baton_core::types::{Members, NodeId, SessionId, SliceId};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -37,13 +37,12 @@ pub struct Slices {
     pub(crate) store: Arc<SliceStore>,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) bulk: tokio::runtime::Handle,
-    /// Room on the others' disks, as far as known.
-    pub(crate) space: Mutex<BTreeMap<NodeId, Space>>,
+    pub(crate) reader: Reader,
     /// Replicas that let somebody wait in vain, and when.
     pub(crate) slow: Mutex<BTreeMap<NodeId, Instant>>,
     pub(crate) survey: Mutex<Option<Survey>>,
     /// Copies that need not be here, as far as is known.
-    pub(crate) spare: Mutex<Vec<SliceId>>,
+    pub(crate) spare: Mutex<BTreeSet<SliceId>>,
     pub(crate) room: Room,
 }
 
@@ -66,6 +65,8 @@ pub(crate) struct Survey {
     pub(crate) slices: u64,
     /// Those with fewer copies than they should have.
     pub(crate) short: u64,
+    /// Bytes that are to move from fuller disks to emptier ones.
+    pub(crate) to_move: u64,
     /// By node that leaves, those of which it keeps a copy that somebody else should have first.
     pub(crate) needed: BTreeMap<NodeId, u64>,
     /// How long it takes to make the copies that are missing, as fast as between the walk before and this one.
@@ -74,7 +75,7 @@ pub(crate) struct Survey {
 
 impl Survey {
     pub(crate) fn new(needed: BTreeMap<NodeId, u64>) -> Survey {
-        Survey { at: Instant::now(), slices: 0, short: 0, needed, left: None }
+        Survey { at: Instant::now(), slices: 0, short: 0, to_move: 0, needed, left: None }
     }
 
     /// What is left, if this is what was found after `before`.
@@ -171,7 +172,7 @@ impl Slices {
     fn order(&self, nodes: &[NodeId], away: &[NodeId]) -> (Vec<NodeId>, Vec<NodeId>) {
         let (slow, quick): (Vec<NodeId>, Vec<NodeId>) =
             nodes.iter().copied().partition(|node| *node != self.me && (away.contains(node) || self.is_slow(*node)));
-        let space = self.space.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let space = self.reader.spaces();
         let reachable: Vec<(NodeId, u64)> =
             quick.iter().map(|node| (*node, space.get(node).map_or(0, |s| s.free))).collect();
         let mut order = place(self.me, &reachable, nodes.len());
@@ -295,10 +296,15 @@ impl Slices {
 
     /// The next walk looks whether this one is still needed here.
     pub(crate) fn note_spare(&self, id: SliceId) {
-        self.spare.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(id);
+        self.spare.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(id);
     }
 
-    pub(crate) fn take_spare(&self) -> Vec<SliceId> {
+    /// It is, whatever was said before.
+    pub(crate) fn is_needed(&self, id: SliceId) {
+        self.spare.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&id);
+    }
+
+    pub(crate) fn take_spare(&self) -> BTreeSet<SliceId> {
         std::mem::take(&mut *self.spare.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 

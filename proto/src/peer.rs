@@ -4,10 +4,8 @@ use crate::bad::{BadMessage, Why};
 use crate::field::{Field, Message, at_least, at_most, enums, messages, need};
 use crate::session::have_one_in_common;
 use crate::session::{read_client, read_commands, read_question, wire_commands, wire_question, wire_who_holds};
-use crate::v1::to_peer::propose::Is as Housekeeping;
 use crate::v1::{self, to_peer};
 use crate::{WIRE_OLDEST, WIRE_VERSION};
-use baton_core::meta::Op;
 use baton_core::node::{PARCEL_MAX, Parcel, Seat, Space, ToPeer, ViewId, Walked};
 use baton_core::token::{self, Grant, Mode, Say};
 use baton_core::types::{ClusterId, NodeId, SessionId};
@@ -154,7 +152,17 @@ impl From<ToPeer> for v1::ToPeer {
             }
             ToPeer::Beat { term, sent } => Is::Beat(to_peer::Clock { term, sent, life: 0, hangs: false }),
             ToPeer::Promise { term, sent, life, hangs } => Is::Promise(to_peer::Clock { term, sent, life, hangs }),
-            ToPeer::Propose(op) => Is::Propose(to_peer::Propose { is: wire_housekeeping(op) }),
+            ToPeer::Copied { slice, instead_of, life } => {
+                let instead_of = instead_of.map(|node| node.0);
+                Is::Copied(to_peer::Copied { slice: slice.into_wire(), instead_of, life })
+            }
+            ToPeer::Spaces(spaces) => {
+                let one = |(node, space): (NodeId, Space)| to_peer::NodeSpace {
+                    node: node.into_wire(),
+                    space: space.into_wire(),
+                };
+                Is::Spaces(to_peer::Spaces { spaces: spaces.into_iter().map(one).collect() })
+            }
             ToPeer::Commands(commands) => Is::Commands(wire_commands(commands)),
             ToPeer::Held { view, commands } => {
                 Is::Held(to_peer::Held { view: view.into_wire(), commands: Some(wire_commands(commands)) })
@@ -224,10 +232,16 @@ impl TryFrom<v1::ToPeer> for ToPeer {
             Is::Joining(to_peer::Joining { fresh, member, reply, last, life, term, asked }) => {
                 ToPeer::Hello { fresh, member, reply, last, life, term, asked }
             }
-            Is::Propose(propose) => ToPeer::Propose(match propose.is.ok_or(Why::Missing.at("propose"))? {
-                Housekeeping::PlaceSlice(place) => Op::PlaceSlice(need(Some(place), "propose")?),
-                Housekeeping::Merge(merge) => Op::Merge(need(Some(merge), "propose")?),
-            }),
+            Is::Copied(to_peer::Copied { slice, instead_of, life }) => ToPeer::Copied {
+                slice: need(slice, "copied.slice")?,
+                instead_of: instead_of.map(|node| need(node, "copied.instead_of")).transpose()?,
+                life,
+            },
+            Is::Spaces(to_peer::Spaces { spaces }) => {
+                at_most(spaces.len(), TREE_MAX, "spaces")?;
+                let one = |s: to_peer::NodeSpace| Ok((need(s.node, "spaces.node")?, need(s.space, "spaces.space")?));
+                ToPeer::Spaces(spaces.into_iter().map(one).collect::<Result<_, BadMessage>>()?)
+            }
             Is::Beat(clock) => ToPeer::Beat { term: clock.term, sent: clock.sent },
             Is::Promise(to_peer::Clock { term, sent, life, hangs }) => ToPeer::Promise { term, sent, life, hangs },
             Is::Commands(commands) => ToPeer::Commands(read_commands(commands)?),
@@ -333,15 +347,6 @@ impl TryFrom<to_peer::Token> for token::Message {
 
 impl Message for token::Message {
     type Wire = to_peer::Token;
-}
-
-/// The operations that a node may propose for itself; nothing else is ever sent so.
-fn wire_housekeeping(op: Op) -> Option<Housekeeping> {
-    match op {
-        Op::PlaceSlice(place) => Some(Housekeeping::PlaceSlice(place.into())),
-        Op::Merge(merge) => Some(Housekeeping::Merge(merge.into())),
-        _ => None,
-    }
 }
 
 impl Message for ToPeer {

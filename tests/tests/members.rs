@@ -50,6 +50,48 @@ fn a_node_joins_under_load_takes_its_share_and_the_leader_leaves_for_good() {
     assert_kept(&promised, &through.path("load"));
 }
 
+/// Three disks of which the next megabyte would be too much, and one that is empty.
+#[test]
+fn a_node_that_joins_full_disks_makes_room_on_them() {
+    let disks = [(); 3].map(|()| SmallDisk::new(700));
+    let [Some(_), Some(_), Some(_)] = &disks else { return };
+    let folders: Vec<_> = disks.iter().flatten().map(|disk| disk.path().join("node")).collect();
+    let mut cluster = Cluster::start_in(&folders);
+    let mount = cluster.mount();
+    let file = |number: u8| (mount.path(&format!("file-{number}")), vec![number; 4_000_000]);
+    for number in 0..40 {
+        let (path, bytes) = file(number);
+        std::fs::write(path, bytes).unwrap();
+    }
+    disks.iter().flatten().for_each(|disk| disk.fill_up_to(240));
+    let (more, bytes) = file(40);
+    eventually("no disk takes more", Duration::from_secs(10), || {
+        let refused = std::fs::write(&more, &bytes).err()?;
+        assert_eq!(refused.kind(), std::io::ErrorKind::StorageFull);
+        Some(())
+    });
+    let before: Vec<u64> = cluster.ids().into_iter().map(|id| slices(&cluster, id)).collect();
+    let new = cluster.join();
+    eventually("there is room again", Duration::from_secs(60), || std::fs::write(&more, &bytes).ok());
+    eventually("nothing more moves", Duration::from_secs(60), || {
+        let health = cluster.status(cluster.leader()).health;
+        (!health.iter().any(|line| line.contains("not equally full"))).then_some(())
+    });
+    wait_for_all_copies(&cluster);
+    let kept = |id: &u64| slices(&cluster, *id);
+    println!("slices before: {before:?}, and now: {:?}", cluster.ids().iter().map(kept).collect::<Vec<_>>());
+    assert!(kept(&new) >= 30, "{}", kept(&new));
+    cluster.assert_sound();
+    let deep = cluster.deep_check(&[]).unwrap();
+    println!("{deep}");
+    let through = Mount::start(cluster.address(new));
+    for number in 0..=40 {
+        let (path, bytes) = file(number);
+        let path = through.path(path.file_name().unwrap().to_str().unwrap());
+        assert!(std::fs::read(path).unwrap() == bytes, "file {number} has other bytes");
+    }
+}
+
 #[test]
 fn a_dead_node_is_replaced_by_a_new_one() {
     let mut cluster = Cluster::start();

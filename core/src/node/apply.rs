@@ -61,6 +61,11 @@ impl NodeMachine {
                         self.stop("the list of a slice's copies cannot be read");
                     }
                 }
+                Item::Copied { slice, node, instead_of } => {
+                    if self.apply_copied(slice, node, instead_of).is_err() {
+                        self.stop("the list of a slice's copies cannot be read");
+                    }
+                }
                 Item::Command { command, deny } => {
                     let session = command.session;
                     if self.apply_command(batch.stamp, command, deny) {

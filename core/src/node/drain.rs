@@ -133,6 +133,34 @@ impl NodeMachine {
         Ok(())
     }
 
+    /// A node that is still one has a copy. Where it was to take the place of another one that is not listed any more, somebody was
+    /// faster: then nobody needs it.
+    pub(super) fn apply_copied(&mut self, id: SliceId, node: NodeId, instead_of: Option<NodeId>) -> Result<(), Fault> {
+        let state = self.shared.read();
+        let (Some(members), Some(Value::Slice(mut info))) = (listed(&*state)?, state.get(&Key::Slice(id))?) else {
+            return Ok(());
+        };
+        drop(state);
+        if info.nodes.contains(&node) || !members.nodes.contains_key(&node) {
+            return Ok(());
+        }
+        info.nodes.retain(|listed| members.nodes.contains_key(listed));
+        let place = instead_of.map(|other| info.nodes.iter().position(|listed| *listed == other));
+        let spare = match place {
+            None => {
+                info.nodes.push(node);
+                None
+            }
+            Some(Some(place)) => Some(std::mem::replace(&mut info.nodes[place], node)),
+            Some(None) => Some(node),
+        };
+        self.keep(BTreeMap::from([(Key::Slice(id), Some(Value::Slice(info)))]));
+        if spare == Some(self.config.id) {
+            self.out.push(Output::SpareCopy(id));
+        }
+        Ok(())
+    }
+
     /// How many copies a node lacks, as far as the leader knows from a walk that counts.
     pub(super) fn lacks(&self, node: NodeId) -> Option<u64> {
         if node == self.config.id {

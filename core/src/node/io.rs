@@ -3,7 +3,7 @@
 use super::drain::Walk;
 use super::messages::{Space, ToPeer};
 use crate::meta::ops::BreakLocks;
-use crate::meta::{Key, Op, Value};
+use crate::meta::{Key, Value};
 use crate::session::{Reply, ToMount, ToNode};
 use crate::types::{ClusterId, MemberChange, Members, NoChange, NodeId, SliceId, Stamp};
 use raft::eraftpb::{ConfState, Entry, HardState};
@@ -49,8 +49,11 @@ pub enum Input {
     MemberRecorded,
     /// Room on this node's disk.
     Space(Space),
-    /// Housekeeping that this node found worth doing: `PlaceSlice` or `Merge`.
-    Propose(Op),
+    /// This node has a copy of this slice on its disk now, in the place of another's if one is named.
+    Copied {
+        slice: SliceId,
+        instead_of: Option<NodeId>,
+    },
     /// What an operator asked this node for; answered with [`Output::Broke`], if this node leads long enough.
     BreakLocks(BreakLocks),
     /// What an operator asked this node for: another list of nodes; answered with [`Output::MembersChanged`], if this node

@@ -325,8 +325,7 @@ impl NodeMachine {
         walked: Walked,
     ) {
         self.lead.drain.heard(from, walked);
-        self.space.insert(from, (space, self.now.mono));
-        self.publish_space();
+        self.has_room(from, space);
         self.peer_applied.insert(from, applied);
         for session in sessions {
             if self.sessions.contains_key(&session) {
@@ -334,6 +333,27 @@ impl NodeMachine {
                 if self.is_leader() {
                     self.lead.routes.insert(session, from);
                 }
+            }
+        }
+    }
+
+    /// Every node places slices, and looks what should move where.
+    pub(super) fn tell_spaces(&mut self) {
+        let recent = |(_, at): &&(Space, u64)| self.now.mono < at + SPACE_RECENT_US;
+        let spaces: BTreeMap<NodeId, Space> =
+            self.space.iter().filter_map(|(node, said)| Some((*node, Some(said).filter(recent)?.0))).collect();
+        for to in self.others() {
+            self.send(to, ToPeer::Spaces(spaces.clone()));
+        }
+    }
+
+    pub(super) fn spaces_came(&mut self, from: NodeId, spaces: BTreeMap<NodeId, Space>) {
+        if self.leader != Some(from) {
+            return;
+        }
+        for (node, space) in spaces {
+            if node != self.config.id && self.members.nodes.contains_key(&node) {
+                self.has_room(node, space);
             }
         }
     }

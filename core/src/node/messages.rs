@@ -108,8 +108,13 @@ pub enum ToPeer {
         applied: u64,
     },
     EndSession(SessionId),
-    /// To the leader: housekeeping that a node found worth doing, `PlaceSlice` or `Merge`.
-    Propose(Op),
+    /// To the leader: I have a copy of this slice on my disk now, in the place of another's if one is named.
+    Copied {
+        slice: SliceId,
+        instead_of: Option<NodeId>,
+        /// In which of my lives.
+        life: u64,
+    },
     /// To the leader: a question, under the asking node's own id.
     Ask {
         id: u64,
@@ -133,6 +138,8 @@ pub enum ToPeer {
         applied: u64,
         walked: Walked,
     },
+    /// From the leader, every second: the room on the disks of those that are there.
+    Spaces(BTreeMap<NodeId, Space>),
     /// From the leader, to the nodes its sessions hang on: who of them has these orphans open?
     WhoHolds {
         round: u64,
@@ -189,4 +196,10 @@ pub enum Item {
     Founders(Members),
     /// There are more copies of this slice than there should be: one goes.
     DropSpare(SliceId),
+    /// A node has a copy of a slice on its disk, in the place of another's if one is named.
+    Copied {
+        slice: SliceId,
+        node: NodeId,
+        instead_of: Option<NodeId>,
+    },
 }

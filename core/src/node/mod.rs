@@ -42,6 +42,7 @@ mod messages;
 mod orphans;
 mod placement;
 mod raft_drive;
+mod shares;
 mod status;
 mod tokens;
 mod tree;
@@ -54,14 +55,15 @@ pub use io::{Changes, Conn, Input, LogWrite, Now, Output};
 pub use members::listed;
 pub use messages::{Batch, Item, Seat, Space, ToPeer, ViewId};
 pub use placement::{copies_wanted, enough_copies, is_full, missing, place, spare_copy, wants_copy};
+pub use shares::{Shares, Takeover};
 pub use status::{CopiesStatus, PeerStatus, SessionStatus, Status};
 pub use tokens::{PARCEL_MAX, TokenStatus};
 pub use tree::{NoTree, Topology};
 pub use view::{Base, Reader};
 
-use crate::meta::{Key, Op, Store, Value};
+use crate::meta::{Key, Store, Value};
 use crate::session::Session;
-use crate::types::{ClusterId, Members, NodeId, Owner, SessionId, Stamp};
+use crate::types::{ClusterId, Members, NodeId, Owner, SessionId, SliceId, Stamp};
 use attach::Attach;
 use copies::Copies;
 use join::{Hello, Join};
@@ -353,11 +355,8 @@ impl NodeMachine {
             Input::Checkpointed(index) => self.checkpointed(index),
             Input::SnapshotFetched(got) => self.snapshot_fetched(got),
             Input::MemberRecorded => self.join.recorded(),
-            Input::Space(space) => {
-                self.space.insert(self.config.id, (space, self.now.mono));
-                self.publish_space();
-            }
-            Input::Propose(op) => self.propose_own(op),
+            Input::Space(space) => self.has_room(self.config.id, space),
+            Input::Copied { slice, instead_of } => self.copied(slice, instead_of),
             Input::BreakLocks(order) => self.break_locks(order),
             Input::ChangeMembers { request, change } => self.change_members(request, change),
             Input::StepDown => self.step_down(),
@@ -393,7 +392,8 @@ impl NodeMachine {
             ToPeer::Claim(session) => self.claim_from_peer(from, session),
             ToPeer::Claimed { session, applied } => self.claimed(session, applied),
             ToPeer::EndSession(session) => self.end_session(session),
-            ToPeer::Propose(op) => self.propose_own(op),
+            ToPeer::Copied { slice, instead_of, life } => self.copied_by(from, life, slice, instead_of),
+            ToPeer::Spaces(spaces) => self.spaces_came(from, spaces),
             ToPeer::Ask { id, cred, query } => self.ask_from_peer(from, id, cred, query),
             ToPeer::Answer { id, reply } => self.answer_from_leader(id, reply),
             ToPeer::Replies(replies) => self.replies_from_leader(replies),
@@ -524,20 +524,25 @@ impl NodeMachine {
         }
     }
 
-    fn publish_space(&self) {
-        let least = self.space.values().map(|(space, _)| *space).min_by_key(|s| s.free).unwrap_or_default();
-        self.shared.write().space = least;
+    fn has_room(&mut self, node: NodeId, space: Space) {
+        self.space.insert(node, (space, self.now.mono));
+        self.shared.write().spaces.insert(node, space);
     }
 
-    /// Housekeeping is the leader's to propose; who is not it hands it on, and does so again if it got lost.
-    fn propose_own(&mut self, op: Op) {
-        if !matches!(op, Op::PlaceSlice(_) | Op::Merge(_)) {
-            return;
-        }
+    /// This node has made a copy of a slice, and the leader is to have it listed. If that gets lost, a later walk finds the copy
+    /// missing still.
+    fn copied(&mut self, slice: SliceId, instead_of: Option<NodeId>) {
         if self.is_leader() {
-            self.lead.queue.push_back(Item::Own(op));
+            self.lead.queue.push_back(Item::Copied { slice, node: self.config.id, instead_of });
         } else if let Some(leader) = self.leader {
-            self.send(leader, ToPeer::Propose(op));
+            self.send(leader, ToPeer::Copied { slice, instead_of, life: self.config.seed });
+        }
+    }
+
+    /// What a node had on its disk in another life it may have lost with it.
+    fn copied_by(&mut self, node: NodeId, life: u64, slice: SliceId, instead_of: Option<NodeId>) {
+        if self.is_leader() && self.life_of(node) == Some(life) {
+            self.lead.queue.push_back(Item::Copied { slice, node, instead_of });
         }
     }
 

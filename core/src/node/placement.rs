@@ -30,7 +30,7 @@ pub fn place(me: NodeId, reachable: &[(NodeId, u64)], nodes: usize) -> Vec<NodeI
 }
 
 /// Those of a slice's copies that count, and how many there should be.
-fn counted(members: &Members, info: &SliceInfo) -> (Vec<NodeId>, usize) {
+pub(super) fn counted(members: &Members, info: &SliceInfo) -> (Vec<NodeId>, usize) {
     let keeping = members.keeping();
     let copies = info.nodes.iter().copied().filter(|node| keeping.contains(node)).collect();
     (copies, copies_wanted(members.staying().len()))

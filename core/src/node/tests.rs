@@ -8,9 +8,9 @@ mod tokens;
 
 use super::*;
 use crate::meta::ops::{GetAttr, Mkdir};
-use crate::meta::{Answer, Fault, Query};
+use crate::meta::{Answer, Fault, Op, Query};
 use crate::session::{Command, Reply, ToMount, ToNode};
-use crate::types::{Cred, Errno, Ino, Name, NoChange, Owner, SliceId};
+use crate::types::{Cred, Errno, Ino, Name, NoChange, Owner};
 use raft::eraftpb::{Message, MessageType};
 use std::collections::BTreeSet;
 use std::sync::RwLock;

@@ -9,9 +9,10 @@
 
 use super::io::Changes;
 use super::messages::Space;
+use super::shares::room_for_all;
 use crate::meta::{Answer, Fact, Fault, Key, Query, Recording, Run, Step, Stop, Store, Txn, Value};
 use crate::session::Reply;
-use crate::types::{Cred, Errno, Ino, Stamp};
+use crate::types::{Cred, Errno, Ino, NodeId, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -23,7 +24,8 @@ pub(super) struct View {
     pub(super) fresh: BTreeMap<Key, Option<Value>>,
     pub(super) storing: Changes,
     base: Base,
-    pub(super) space: Space,
+    /// Room on the nodes' disks, as far as this one was told.
+    pub(super) spaces: BTreeMap<NodeId, Space>,
     /// Objects that lost their last link a moment ago and may still be opened: nobody was asked yet who holds them. Only the
     /// leader knows any.
     pub(super) just_unlinked: BTreeSet<Ino>,
@@ -74,7 +76,7 @@ impl Shared {
             fresh: BTreeMap::new(),
             storing: Changes::default(),
             base,
-            space: Space::default(),
+            spaces: BTreeMap::new(),
             just_unlinked: BTreeSet::new(),
         };
         Arc::new(Shared { view: RwLock::new(view), reads_until: AtomicU64::new(0), applied: AtomicU64::new(applied) })
@@ -121,6 +123,11 @@ impl Reader {
         self.0.applied.load(Ordering::SeqCst)
     }
 
+    /// Room on the nodes' disks, as far as this one was told.
+    pub fn spaces(&self) -> BTreeMap<NodeId, Space> {
+        self.0.read().spaces.clone()
+    }
+
     /// The state as far as this node has applied it: for checks and repairs, not for answers to programs.
     pub fn with_state<T>(&self, look: impl FnOnce(&dyn Store) -> T) -> T {
         look(&*self.0.read())
@@ -160,8 +167,10 @@ fn run<S: Store + ?Sized>(view: &View, txn: &mut Txn<'_, S>, cred: &Cred, query:
 fn reply_of(outcome: Run<Answer>, view: &View) -> Reply {
     match outcome {
         Ok(Answer::StatFs(mut stat)) => {
-            stat.total = view.space.total;
-            stat.free = view.space.free;
+            let disks: Vec<Space> = view.spaces.values().copied().collect();
+            let room = room_for_all(&disks);
+            stat.total = room.total;
+            stat.free = room.free;
             Reply::Done(Answer::StatFs(stat))
         }
         Ok(answer) => Reply::Done(answer),

@@ -373,6 +373,12 @@ fn health(status: &NodeStatus, nodes: &[v1::NodeStatus], survey: Option<&Survey>
         };
         lines.push(format!("{short} of {all} slices have fewer copies than they should; {outlook}"));
     }
+    if let Some(survey) = survey.filter(|survey| survey.to_move > 0) {
+        lines.push(format!(
+            "the disks are not equally full: {} MiB move to emptier ones",
+            survey.to_move.div_ceil(1 << 20)
+        ));
+    }
     let leads = status.leader == Some(status.node);
     for node in nodes {
         if leads && !node.reachable {

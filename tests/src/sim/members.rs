@@ -2,9 +2,8 @@
 
 use super::faults::Fault;
 use super::world::{Event, Life, World};
-use baton_core::meta::ops::PlaceSlice;
 use baton_core::meta::{Key, SliceInfo, Value};
-use baton_core::node::{Input, Walk, missing, spare_copy, wants_copy};
+use baton_core::node::{Input, Shares, Walk, missing, spare_copy, wants_copy};
 use baton_core::types::{MemberChange, Members, NodeId, SessionId, SliceId};
 
 /// Nodes that may join in one run.
@@ -116,39 +115,64 @@ impl World {
                 self.nodes[node].disk.drop_slice(id);
             }
         }
+        let me = NodeId(node as u64 + 1);
         let mut walk = Walk { began, lacks: 0, drained: members.leaving().into_iter().collect(), spare: Vec::new() };
+        let mut shares = self.nodes[node].shares.take();
+        let mut now_kept = Shares::new(&members, &reader.spaces());
+        let mut all_is_there = true;
         for (key, value) in slices {
             let (Key::Slice(id), Value::Slice(info)) = (key, value) else { continue };
             walk.spare.extend(spare_copy(&members, id, &info).map(|_| id));
+            now_kept.count(&info);
             if missing(&members, &info) > 0 {
+                all_is_there = false;
                 walk.drained.retain(|node| !info.nodes.contains(node));
             }
-            let listed = info.nodes.contains(&NodeId(node as u64 + 1));
-            self.repair_slice(node, &members, id, info);
+            let takeover = shares.as_mut().and_then(|shares| shares.takeover(&members, &info));
+            let takeover = takeover.filter(|takeover| takeover.to == me);
+            if let Some(takeover) = takeover {
+                now_kept.moves(takeover, info.len);
+            }
+            let listed = info.nodes.contains(&me);
+            self.repair_slice(node, &members, id, info, takeover.map(|takeover| takeover.from));
             walk.lacks += u64::from(listed && self.nodes[node].disk.slice(id).is_none());
         }
+        all_is_there &= walk.lacks == 0 && walk.spare.is_empty() && members.leaving().is_empty();
+        self.nodes[node].shares = Some(now_kept).filter(|_| all_is_there);
         self.give(node, Input::Walked(walk));
+        self.tell_room(node);
     }
 
-    fn repair_slice(&mut self, node: usize, members: &Members, id: SliceId, mut info: SliceInfo) {
+    fn repair_slice(
+        &mut self,
+        node: usize,
+        members: &Members,
+        id: SliceId,
+        mut info: SliceInfo,
+        instead_of: Option<NodeId>,
+    ) {
         let me = NodeId(node as u64 + 1);
         info.nodes.retain(|node| members.nodes.contains_key(node));
         let listed = info.nodes.contains(&me);
         let has = self.nodes[node].disk.slice(id).is_some();
-        if !((listed && !has) || wants_copy(me, members, id, &info)) {
+        if !((listed && !has) || wants_copy(me, members, id, &info) || instead_of.is_some()) {
             return;
         }
+        self.nodes[node].spare.remove(&id);
         if !has {
             let from = info.nodes.iter().filter_map(|from| self.node_at(*from));
             let from = from.filter(|from| self.nodes_talk(node, *from));
             let Some(data) = from.filter_map(|from| self.nodes[from].disk.slice(id)).next().cloned() else { return };
             let mended = self.nodes[node].disk.damaged.contains(&id);
-            self.stats.count(if mended { "slice mended" } else { "slice copied" });
+            self.stats.count(match instead_of {
+                _ if mended => "slice mended",
+                Some(_) => "slice taken over",
+                None => "slice copied",
+            });
             self.nodes[node].disk.put_slice(id, data);
         }
         if !listed {
-            info.nodes.push(me);
-            self.give(node, Input::Propose(PlaceSlice { id, nodes: info.nodes }.into()));
+            self.give(node, Input::Copied { slice: id, instead_of });
         }
     }
 }

@@ -6,10 +6,14 @@ use super::mount::Conn as SimConn;
 use super::network::Place;
 use super::planted::Planted;
 use super::world::{Event, Life, World};
+use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::{Query, Step, Stop, Txn};
-use baton_core::node::{Changes, Config, Conn, Input, NodeMachine, Now, Output, Space, TICK_US, ToPeer, Topology};
+use baton_core::node::{
+    Changes, Config, Conn, Input, NodeMachine, Now, Output, Shares, Space, TICK_US, ToPeer, Topology,
+};
 use baton_core::session::{Reply, ToMount, ToNode};
 use baton_core::types::{ClusterId, Cred, Members, NodeId, Owner, SliceId, Stamp};
+use std::collections::BTreeSet;
 
 /// Log entries kept behind a checkpoint: few, so that who lags needs a snapshot.
 const LOG_TAIL: u64 = 20;
@@ -28,7 +32,9 @@ pub(super) struct SimNode {
     /// No sync that begins before comes to its end before.
     pub(super) disk_hangs_until: u64,
     /// Copies that need not be here, as far as is known.
-    pub(super) spare: Vec<SliceId>,
+    pub(super) spare: BTreeSet<SliceId>,
+    /// What the nodes kept at the last walk, if copies may move.
+    pub(super) shares: Option<Shares>,
     /// The nodes of the cluster, as the folder has them.
     pub(super) members: Option<Members>,
     /// It was removed from the cluster, and knows.
@@ -63,7 +69,8 @@ impl World {
             full: false,
             slow_disk: false,
             disk_hangs_until: 0,
-            spare: Vec::new(),
+            spare: BTreeSet::new(),
+            shares: None,
             members: Some(members),
             gone: false,
             inbox: Vec::new(),
@@ -90,6 +97,7 @@ impl World {
         sim.life += 1;
         sim.inbox.clear();
         sim.spare.clear();
+        sim.shares = None;
         sim.woken = false;
         sim.frozen_until = 0;
         let life = sim.life;
@@ -126,7 +134,11 @@ impl World {
     }
 
     pub(super) fn tell_room(&mut self, node: usize) {
-        let free = if self.nodes[node].full { 1 << 20 } else { 1 << 40 };
+        let sim = &self.nodes[node];
+        let kept: u64 = sim.disk.slices.values().map(|data| data.len() as u64).sum();
+        let holds = self.plan.disk * (node as u64 % 3 + 1);
+        let room = DISK_RESERVE + holds.saturating_sub(kept);
+        let free = if sim.full { 1 << 20 } else { room };
         self.give(node, Input::Space(Space { total: 1 << 41, free }));
     }
 
@@ -248,7 +260,7 @@ impl World {
                 let delay = self.rng.delay(10_000);
                 self.after(delay, Event::SlicesDropped(node, life, ids));
             }
-            Output::SpareCopy(id) => self.nodes[node].spare.push(id),
+            Output::SpareCopy(id) => _ = self.nodes[node].spare.insert(id),
             Output::Broke { request, reply } => self.locks_broken(request, &reply),
             Output::Members(members) => self.members_known(node, members),
             Output::MembersChanged { .. } => {}

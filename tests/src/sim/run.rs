@@ -28,6 +28,8 @@ pub struct Plan {
     pub spread: bool,
     /// Of whom nothing is heard for so long is away.
     pub away_after_us: u64,
+    /// What the smallest disk may hold of slices; the others twice and three times as much.
+    pub disk: u64,
     pub planted: Option<Planted>,
     pub trace: bool,
 }
@@ -46,6 +48,7 @@ impl Plan {
             think_us: [5_000, 30_000, 100_000][draw(5, 3) as usize],
             spread: draw(6, 2) == 0,
             away_after_us: [2_000_000, 5_000_000, 600_000_000][draw(7, 3) as usize],
+            disk: [300_000, 2_000_000, 1 << 40][draw(8, 3) as usize],
             planted: None,
             trace: false,
         }

@@ -3,8 +3,8 @@ use crate::meta::{access, content};
 use crate::types::{Cred, Errno, NodeId, SliceId};
 use serde::{Deserialize, Serialize};
 
-/// Records which nodes keep a slice, after a copy was made or lost. The cluster's own command. A slice that nothing refers
-/// to any more is left alone.
+/// Records which nodes keep a slice, after a copy was made or lost. A slice that nothing refers to any more is left alone. Logs
+/// of older builds have it; this one has each copy listed by itself, so that no list is written over by an older one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlaceSlice {
     pub id: SliceId,

@@ -54,6 +54,31 @@ impl Cluster {
         info.nodes
     }
 
+    /// A slice that a file refers to.
+    fn slice_kept_by(&mut self, nodes: impl IntoIterator<Item = u64>) -> SliceId {
+        let leader = self.leader();
+        let session = self.greet(leader);
+        let id = SliceId { session, number: 1 };
+        let command = |number, op| ToNode::Commands(vec![Command { session, number, acked: 0, cred: Cred::ROOT, op }]);
+        let (dir, name) = (Ino::ROOT, Name::new(b"f").unwrap());
+        let create = Create { dir, name, mode: 0o644, exclusive: true, truncate: false, read: true, write: true };
+        self.mount_says(leader, command(1, create.into()));
+        self.pass(1_000_000);
+        let file = Key::Entry(Ino::ROOT, Name::new(b"f").unwrap());
+        let found = self.machine(leader).reader().with_state(|state| state.get(&file));
+        let Ok(Some(Value::Entry(entry))) = found else { panic!("{found:?}") };
+        let data = WriteData::Slice(SliceRef { id, len: 7, nodes: nodes.into_iter().map(NodeId).collect() });
+        self.mount_says(leader, command(2, Write { ino: entry.ino, at: WriteAt::End, data, kill_suid: false }.into()));
+        self.pass(1_000_000);
+        id
+    }
+
+    fn copied(&mut self, node: NodeId, slice: SliceId, instead_of: Option<u64>) {
+        let instead_of = instead_of.map(NodeId);
+        self.peers.get_mut(&node).unwrap().inbox.push(Input::Copied { slice, instead_of });
+        self.pass(1_000_000);
+    }
+
     fn there(&self) -> Vec<NodeId> {
         self.peers.keys().copied().filter(|id| !self.cut.contains(id)).collect()
     }
@@ -294,19 +319,7 @@ fn a_copy_too_many_goes_when_all_who_stay_have_theirs() {
     let mut cluster = Cluster::formed();
     let fourth = cluster.joins("host:4");
     let leader = cluster.leader();
-    let session = cluster.greet(leader);
-    let id = SliceId { session, number: 1 };
-    let command = |number, op| ToNode::Commands(vec![Command { session, number, acked: 0, cred: Cred::ROOT, op }]);
-    let (dir, name) = (Ino::ROOT, Name::new(b"f").unwrap());
-    let create = Create { dir, name, mode: 0o644, exclusive: true, truncate: false, read: true, write: true };
-    cluster.mount_says(leader, command(1, create.into()));
-    cluster.pass(1_000_000);
-    let file = Key::Entry(Ino::ROOT, Name::new(b"f").unwrap());
-    let found = cluster.machine(leader).reader().with_state(|state| state.get(&file));
-    let Ok(Some(Value::Entry(entry))) = found else { panic!("{found:?}") };
-    let data = WriteData::Slice(SliceRef { id, len: 7, nodes: (1..=4).map(NodeId).collect() });
-    cluster.mount_says(leader, command(2, Write { ino: entry.ino, at: WriteAt::End, data, kill_suid: false }.into()));
-    cluster.pass(1_000_000);
+    let id = cluster.slice_kept_by(1..=4);
     assert_eq!(cluster.kept_by(id).len(), 4);
     let spare = Walk { spare: vec![id], ..Walk::default() };
     for node in cluster.there() {
@@ -324,6 +337,62 @@ fn a_copy_too_many_goes_when_all_who_stay_have_theirs() {
         assert_eq!(cluster.kept_by(id).len(), 3);
     }
     assert!(matches!(cluster.spare[..], [(by, spare)] if spare == id && !cluster.kept_by(id).contains(&by)));
+}
+
+#[test]
+fn a_copy_is_listed_by_itself_and_in_anothers_place_only_while_that_one_is_listed() {
+    let mut cluster = Cluster::formed();
+    let (fourth, fifth) = (cluster.joins("host:4"), cluster.joins("host:5"));
+    let id = cluster.slice_kept_by(1..=3);
+    cluster.copied(fourth, id, Some(1));
+    assert_eq!(cluster.kept_by(id), [4, 2, 3].map(NodeId));
+    assert_eq!(cluster.spare, [(NodeId(1), id)]);
+    cluster.copied(fifth, id, Some(1));
+    assert_eq!(cluster.kept_by(id), [4, 2, 3].map(NodeId), "somebody was faster");
+    assert_eq!(cluster.spare[1..], [(fifth, id)]);
+    cluster.copied(fourth, id, Some(2));
+    assert_eq!(cluster.kept_by(id), [4, 2, 3].map(NodeId), "it has one");
+    cluster.copied(fifth, id, None);
+    assert_eq!(cluster.kept_by(id), [4, 2, 3, 5].map(NodeId));
+    assert_eq!(cluster.spare.len(), 2);
+}
+
+#[test]
+fn what_a_node_copied_in_another_life_is_not_listed() {
+    let mut cluster = Cluster::formed();
+    let fourth = cluster.joins("host:4");
+    let (leader, id) = (cluster.leader(), cluster.slice_kept_by(1..=3));
+    let life = cluster.machine(fourth).config.seed;
+    for (life, kept) in [(life + 1, vec![1, 2, 3]), (life, vec![1, 2, 3, 4])] {
+        let message = ToPeer::Copied { slice: id, instead_of: None, life };
+        cluster.peers.get_mut(&leader).unwrap().inbox.push(Input::Peer { from: fourth, message });
+        cluster.pass(1_000_000);
+        assert_eq!(cluster.kept_by(id), kept.into_iter().map(NodeId).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn every_node_knows_the_room_on_all_disks_until_one_is_removed() {
+    let mut cluster = Cluster::formed();
+    let fourth = cluster.joins("host:4");
+    for node in cluster.there() {
+        let space = Input::Space(Space { total: 1 << 40, free: node.0 << 30 });
+        cluster.peers.get_mut(&node).unwrap().inbox.push(space);
+    }
+    cluster.pass(3_000_000);
+    let known = |cluster: &Cluster, node: NodeId| -> Vec<u64> {
+        cluster.machine(node).reader().spaces().values().map(|space| space.free >> 30).collect()
+    };
+    for node in cluster.there() {
+        assert_eq!(known(&cluster, node), [1, 2, 3, 4], "node {node}");
+    }
+    cluster.orders(MemberChange::Leave(fourth)).unwrap();
+    cluster.drained(&[fourth]);
+    cluster.pass(3_000_000);
+    assert!(!cluster.has(fourth));
+    for node in cluster.there().into_iter().filter(|node| *node != fourth) {
+        assert_eq!(known(&cluster, node), [1, 2, 3], "node {node}");
+    }
 }
 
 #[test]

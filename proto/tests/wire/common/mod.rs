@@ -262,7 +262,7 @@ pub(crate) fn to_mount() -> impl Strategy<Value = ToMount> {
 
 pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
     let sessions = || vec(session(), 0..10);
-    let space = any::<[u64; 2]>().prop_map(|[total, free]| Space { total, free });
+    let space = || any::<[u64; 2]>().prop_map(|[total, free]| Space { total, free });
     prop_oneof![
         6 => raft_message().prop_map(|message| ToPeer::Raft(Box::new(message))),
         1 => any::<[u64; 2]>().prop_map(|[term, sent]| ToPeer::Beat { term, sent }),
@@ -290,9 +290,12 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
         1 => (any::<u64>(), option::of(reply())).prop_map(|(id, reply)| ToPeer::Answer { id, reply }),
         3 => vec((session(), any::<u64>(), reply()), 0..5).prop_map(ToPeer::Replies),
         1 => sessions().prop_map(ToPeer::Again),
-        1 => (sessions(), space, any::<[u64; 4]>()).prop_map(|(sessions, space, [applied, life, began, lacks])| {
+        1 => (sessions(), space(), any::<[u64; 4]>()).prop_map(|(sessions, space, [applied, life, began, lacks])| {
             ToPeer::Report { sessions, space, applied, walked: Walked { life, began, lacks } }
         }),
+        1 => (slice_id(), option::of(node()), any::<u64>())
+            .prop_map(|(slice, instead_of, life)| ToPeer::Copied { slice, instead_of, life }),
+        1 => prop::collection::btree_map(node(), space(), 0..5).prop_map(ToPeer::Spaces),
         1 => (any::<u64>(), inos()).prop_map(|(round, inos)| ToPeer::WhoHolds { round, inos }),
         1 => (any::<u64>(), session(), inos())
             .prop_map(|(round, session, inos)| ToPeer::Holds { round, session, inos }),

@@ -102,6 +102,13 @@ fn whole(world: &World, state: BTreeMap<Key, Value>) -> Result<(), Unsettled> {
             }
         }
     }
+    for (at, sim) in world.nodes.iter().enumerate().filter(|(_, sim)| !sim.gone) {
+        let (Some(mut shares), Some(members)) = (sim.shares.clone(), members) else { continue };
+        let slices = state.values().filter_map(|value| if let Value::Slice(info) = value { Some(info) } else { None });
+        if let Some(takeover) = slices.filter_map(|info| shares.takeover(members, info)).next() {
+            return Err(Unsettled::NotYet(format!("by what node {} found, {takeover:?} is to be done", at + 1)));
+        }
+    }
     let report =
         check::check(&Memory(state)).map_err(|e| Unsettled::Wrong(format!("the state cannot be walked: {e:?}")))?;
     match report.problems.first() {
