@@ -350,7 +350,7 @@ fn assemble(
     .map_err(NodeError::State)?;
     let slices = Arc::new(Slices {
         me: config.id,
-        nodes: RwLock::new((members.staying(), members.away())),
+        members: RwLock::new(members.clone()),
         store,
         peers: peers.clone(),
         bulk,

@@ -243,7 +243,7 @@ impl Runner {
                 self.keep_members(&members)?;
                 self.identity.set_members(&members);
                 self.peers.members(&members);
-                self.slices.set_nodes(&members);
+                self.slices.set_members(members.clone());
                 if members.was_removed(self.id) {
                     return Err(Stopped::Removed);
                 }

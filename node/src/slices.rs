@@ -10,7 +10,7 @@ use crate::storage::{SliceError, SliceStore};
 use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::{Fault, Key, SliceInfo, Store, Value};
 use baton_core::mount::{SliceFault, SlicePart};
-use baton_core::node::{Reader, copies_wanted, enough_copies, is_full, place};
+use baton_core::node::{Reader, Space, copies_wanted, enough_copies, is_full, is_full_disk, place};
 use baton_core::types::{Members, NodeId, SessionId, SliceId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,8 +32,7 @@ const READ_PATIENCE: Duration = Duration::from_secs(2);
 
 pub struct Slices {
     pub(crate) me: NodeId,
-    /// Those that keep data, and of these the ones that are away.
-    pub(crate) nodes: RwLock<(Vec<NodeId>, Vec<NodeId>)>,
+    pub(crate) members: RwLock<Members>,
     pub(crate) store: Arc<SliceStore>,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) bulk: tokio::runtime::Handle,
@@ -88,10 +87,15 @@ impl Survey {
 impl Slices {
     /// Stores a slice on as many nodes as it should have; answers which.
     pub async fn put(&self, id: SliceId, data: Bytes) -> Result<Vec<NodeId>, SliceFault> {
-        let (nodes, away) = self.nodes();
+        let members = self.members();
+        let (nodes, spaces) = (members.staying(), self.reader.spaces());
         let wanted = copies_wanted(nodes.len());
         let enough = enough_copies(nodes.len());
-        let (quick, slow) = self.order(&nodes, &away);
+        // What is known to be of no use is not begun: the copies that would be made lie there for as long as the session lives.
+        if no_room(&members, &spaces) {
+            return Err(SliceFault::Full);
+        }
+        let (quick, slow) = self.order(&members, &spaces);
         let mut asked: Vec<NodeId> = Vec::new();
         let mut putting = JoinSet::new();
         // Slow replicas are asked at first only where there are too few others.
@@ -139,12 +143,12 @@ impl Slices {
         self.survey.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    fn nodes(&self) -> (Vec<NodeId>, Vec<NodeId>) {
-        self.nodes.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    fn members(&self) -> Members {
+        self.members.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    pub(crate) fn set_nodes(&self, members: &Members) {
-        *self.nodes.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = (members.staying(), members.away());
+    pub(crate) fn set_members(&self, members: Members) {
+        *self.members.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = members;
     }
 
     pub(crate) fn found(&self, mut survey: Survey) {
@@ -169,12 +173,12 @@ impl Slices {
     }
 
     /// This node, then the others, those with the most room first; and apart from them those that are slow, or away.
-    fn order(&self, nodes: &[NodeId], away: &[NodeId]) -> (Vec<NodeId>, Vec<NodeId>) {
-        let (slow, quick): (Vec<NodeId>, Vec<NodeId>) =
-            nodes.iter().copied().partition(|node| *node != self.me && (away.contains(node) || self.is_slow(*node)));
-        let space = self.reader.spaces();
+    fn order(&self, members: &Members, spaces: &BTreeMap<NodeId, Space>) -> (Vec<NodeId>, Vec<NodeId>) {
+        let (nodes, away) = (members.staying(), members.away());
+        let waits = |node: &NodeId| *node != self.me && (away.contains(node) || self.is_slow(*node));
+        let (slow, quick): (Vec<NodeId>, Vec<NodeId>) = nodes.iter().partition(|node| waits(node));
         let reachable: Vec<(NodeId, u64)> =
-            quick.iter().map(|node| (*node, space.get(node).map_or(0, |s| s.free))).collect();
+            quick.iter().map(|node| (*node, spaces.get(node).map_or(0, |s| s.free))).collect();
         let mut order = place(self.me, &reachable, nodes.len());
         // `place` names as many as a slice needs; the others follow for the case that one of them fails.
         let others: Vec<NodeId> = quick.into_iter().filter(|node| !order.contains(node)).collect();
@@ -362,6 +366,15 @@ impl Slices {
             }
         });
     }
+}
+
+/// Whether so many disks are known to be full that a slice gets too few copies, or the command behind it is refused, because what
+/// is full are the disks of a majority of the voters.
+fn no_room(members: &Members, spaces: &BTreeMap<NodeId, Space>) -> bool {
+    let full = |nodes: &[NodeId]| nodes.iter().filter(|node| spaces.get(node).is_some_and(is_full_disk)).count();
+    let (staying, voters) = (members.staying(), members.voters());
+    let (all, no_room) = (voters.len(), full(&voters));
+    is_full(staying.len(), full(&staying)) || no_room > 0 && all - no_room <= all / 2
 }
 
 /// What is told when several were asked and none could: that somebody could not be asked outweighs all, because that may

@@ -7,9 +7,10 @@ use super::lease::{Lease, Promised};
 use super::members::Changing;
 use super::messages::{Batch, Item, Seat, Space, ToPeer, ViewId};
 use super::orphans::Orphans;
+use super::placement::is_full_disk;
 use super::tokens::{Place, Tokens};
 use super::{NodeMachine, Queue, WAITING_CHANGES_MAX};
-use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, DISK_RESERVE, SESSION_LEASE_MS};
+use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, SESSION_LEASE_MS};
 use crate::meta::Op;
 use crate::meta::ops::WriteData;
 use crate::session::{Command, Reply, Turn};
@@ -325,7 +326,7 @@ impl NodeMachine {
         walked: Walked,
     ) {
         self.lead.drain.heard(from, walked);
-        self.has_room(from, space);
+        self.space.insert(from, (space, self.now.mono));
         self.peer_applied.insert(from, applied);
         for session in sessions {
             if self.sessions.contains_key(&session) {
@@ -337,25 +338,26 @@ impl NodeMachine {
         }
     }
 
-    /// Every node places slices, and looks what should move where.
+    /// Every node places slices, and looks what should move where. Of whom nothing was heard lately nobody knows.
     pub(super) fn tell_spaces(&mut self) {
         let recent = |(_, at): &&(Space, u64)| self.now.mono < at + SPACE_RECENT_US;
-        let spaces: BTreeMap<NodeId, Space> =
-            self.space.iter().filter_map(|(node, said)| Some((*node, Some(said).filter(recent)?.0))).collect();
+        let known = self.space.iter().filter_map(|(node, said)| Some((*node, Some(said).filter(recent)?.0)));
+        let spaces: BTreeMap<NodeId, Space> = known.collect();
         for to in self.others() {
             self.send(to, ToPeer::Spaces(spaces.clone()));
         }
+        self.shared.write().spaces = spaces;
     }
 
-    pub(super) fn spaces_came(&mut self, from: NodeId, spaces: BTreeMap<NodeId, Space>) {
+    pub(super) fn spaces_came(&mut self, from: NodeId, mut spaces: BTreeMap<NodeId, Space>) {
         if self.leader != Some(from) {
             return;
         }
-        for (node, space) in spaces {
-            if node != self.config.id && self.members.nodes.contains_key(&node) {
-                self.has_room(node, space);
-            }
-        }
+        let me = self.config.id;
+        spaces.retain(|node, _| *node != me && self.members.nodes.contains_key(node));
+        self.space.extend(spaces.iter().map(|(node, space)| (*node, (*space, self.now.mono))));
+        spaces.extend(self.space.get(&me).map(|(space, _)| (me, *space)));
+        self.shared.write().spaces = spaces;
     }
 
     pub(super) fn open_session(&mut self, client: String, nonce: u64) {
@@ -426,7 +428,7 @@ impl NodeMachine {
     fn is_full(&self) -> bool {
         // What a node said long ago, perhaps before it died, says nothing of today.
         let said = |node: &NodeId| self.space.get(node).filter(|(_, at)| self.now.mono < at + SPACE_RECENT_US);
-        let is_full = |node: &NodeId| said(node).is_some_and(|(space, _)| space.total > 0 && space.free < DISK_RESERVE);
+        let is_full = |node: &NodeId| said(node).is_some_and(|(space, _)| is_full_disk(space));
         // One that leads since a moment ago has not heard from everybody yet.
         let waits = self.now.mono < self.lead.since + SPACE_RECENT_US;
         let is_there = |node: &NodeId| *node == self.config.id || waits || said(node).is_some();

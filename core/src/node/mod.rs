@@ -54,7 +54,7 @@ pub use edges::Parcel;
 pub use io::{Changes, Conn, Input, LogWrite, Now, Output};
 pub use members::listed;
 pub use messages::{Batch, Item, Seat, Space, ToPeer, ViewId};
-pub use placement::{copies_wanted, enough_copies, is_full, missing, place, spare_copy, wants_copy};
+pub use placement::{copies_wanted, enough_copies, is_full, is_full_disk, missing, place, spare_copy, wants_copy};
 pub use shares::{Shares, Takeover};
 pub use status::{CopiesStatus, PeerStatus, SessionStatus, Status};
 pub use tokens::{PARCEL_MAX, TokenStatus};
@@ -355,7 +355,10 @@ impl NodeMachine {
             Input::Checkpointed(index) => self.checkpointed(index),
             Input::SnapshotFetched(got) => self.snapshot_fetched(got),
             Input::MemberRecorded => self.join.recorded(),
-            Input::Space(space) => self.has_room(self.config.id, space),
+            Input::Space(space) => {
+                self.space.insert(self.config.id, (space, self.now.mono));
+                self.shared.write().spaces.insert(self.config.id, space);
+            }
             Input::Copied { slice, instead_of } => self.copied(slice, instead_of),
             Input::BreakLocks(order) => self.break_locks(order),
             Input::ChangeMembers { request, change } => self.change_members(request, change),
@@ -522,11 +525,6 @@ impl NodeMachine {
         if let Some((index, term)) = log.compact(index.saturating_sub(tail)) {
             self.out.push(Output::Compact { index, term });
         }
-    }
-
-    fn has_room(&mut self, node: NodeId, space: Space) {
-        self.space.insert(node, (space, self.now.mono));
-        self.shared.write().spaces.insert(node, space);
     }
 
     /// This node has made a copy of a slice, and the leader is to have it listed. If that gets lost, a later walk finds the copy

@@ -1,6 +1,7 @@
 //! Which nodes keep a slice.
 
-use crate::limits::REPLICAS;
+use super::messages::Space;
+use crate::limits::{DISK_RESERVE, REPLICAS};
 use crate::meta::SliceInfo;
 use crate::types::{Members, NodeId, SliceId};
 
@@ -19,6 +20,11 @@ pub fn enough_copies(nodes: usize) -> usize {
 /// others would be enough, they only have to be reached.
 pub fn is_full(nodes: usize, full: usize) -> bool {
     nodes.saturating_sub(full) < enough_copies(nodes)
+}
+
+/// What is left of this disk is for the log, the state and deletions.
+pub fn is_full_disk(space: &Space) -> bool {
+    space.total > 0 && space.free < DISK_RESERVE
 }
 
 /// Where a new slice goes: the node that received it, if it keeps data at all, then the others with the most room.

@@ -24,7 +24,7 @@ pub(super) struct View {
     pub(super) fresh: BTreeMap<Key, Option<Value>>,
     pub(super) storing: Changes,
     base: Base,
-    /// Room on the nodes' disks, as far as this one was told.
+    /// Room on the disks of the nodes that were heard of lately, as far as this one was told.
     pub(super) spaces: BTreeMap<NodeId, Space>,
     /// Objects that lost their last link a moment ago and may still be opened: nobody was asked yet who holds them. Only the
     /// leader knows any.
@@ -123,7 +123,7 @@ impl Reader {
         self.0.applied.load(Ordering::SeqCst)
     }
 
-    /// Room on the nodes' disks, as far as this one was told.
+    /// Room on the disks of the nodes that were heard of lately, as far as this one was told.
     pub fn spaces(&self) -> BTreeMap<NodeId, Space> {
         self.0.read().spaces.clone()
     }

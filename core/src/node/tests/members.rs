@@ -375,11 +375,14 @@ fn what_a_node_copied_in_another_life_is_not_listed() {
 fn every_node_knows_the_room_on_all_disks_until_one_is_removed() {
     let mut cluster = Cluster::formed();
     let fourth = cluster.joins("host:4");
-    for node in cluster.there() {
-        let space = Input::Space(Space { total: 1 << 40, free: node.0 << 30 });
-        cluster.peers.get_mut(&node).unwrap().inbox.push(space);
-    }
-    cluster.pass(3_000_000);
+    let tell = |cluster: &mut Cluster| {
+        for node in cluster.there() {
+            let space = Input::Space(Space { total: 1 << 40, free: node.0 << 30 });
+            cluster.peers.get_mut(&node).unwrap().inbox.push(space);
+        }
+        cluster.pass(3_000_000);
+    };
+    tell(&mut cluster);
     let known = |cluster: &Cluster, node: NodeId| -> Vec<u64> {
         cluster.machine(node).reader().spaces().values().map(|space| space.free >> 30).collect()
     };
@@ -388,7 +391,7 @@ fn every_node_knows_the_room_on_all_disks_until_one_is_removed() {
     }
     cluster.orders(MemberChange::Leave(fourth)).unwrap();
     cluster.drained(&[fourth]);
-    cluster.pass(3_000_000);
+    tell(&mut cluster);
     assert!(!cluster.has(fourth));
     for node in cluster.there().into_iter().filter(|node| *node != fourth) {
         assert_eq!(known(&cluster, node), [1, 2, 3], "node {node}");
