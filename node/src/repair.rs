@@ -9,11 +9,11 @@ use crate::slices::{Slices, Survey};
 use crate::storage::slices::ScrubPlace;
 use baton_core::meta::{Key, SliceInfo, Value};
 use baton_core::mount::SliceFault;
-use baton_core::node::{Input, Reader, Shares, Walk, copies_wanted, missing, spare_copy, wants_copy};
+use baton_core::node::{Input, Reader, Shares, Walk, copies_wanted, is_full_disk, missing, spare_copy, wants_copy};
 use baton_core::types::{Members, NodeId, SessionId, SliceId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinError;
 
 /// Slices looked at in one step.
@@ -27,8 +27,11 @@ const BUSY_PAUSE: Duration = Duration::from_secs(1);
 const SCRUB_BYTES: u64 = 4 << 20;
 /// Copies too many that one walk says.
 const SPARE_MAX: usize = 50_000;
-/// Bytes that one walk takes over from fuller disks; nobody waits for these.
-const TAKEN_MAX: u64 = 256 << 20;
+/// For how long one walk takes over copies from fuller disks at least, half of it resting: nobody waits for these. Where there is
+/// much to walk over, as long as everything took before.
+const TAKE_FOR: Duration = Duration::from_secs(30);
+/// What became of a copy that was said to be here is known after so long: if it is not listed then, nobody heard.
+const LISTED_WITHIN: Duration = Duration::from_secs(300);
 /// Slices fetched at once.
 const FETCHES: usize = 4;
 
@@ -36,24 +39,28 @@ pub(crate) struct Repair {
     pub(crate) slices: Arc<Slices>,
     pub(crate) reader: Reader,
     pub(crate) events: Events,
+    /// Slices of which this node was to have a copy, listed nowhere yet, and when it began to make it.
+    pub(crate) begun: BTreeMap<SliceId, Instant>,
 }
 
 impl Repair {
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let mut place = ScrubPlace::default();
         let mut pause = WALK_PAUSE;
-        let mut shares = None;
+        let (mut shares, mut take_for) = (None, TAKE_FOR);
         loop {
             tokio::time::sleep(pause).await;
             if self.events.is_closed() {
                 return;
             }
-            self.drop_spare_copies().await;
-            let found = self.walk(shares.take()).await;
+            let began = Instant::now();
+            let found = self.walk(shares.take(), take_for).await;
             pause = if found.all_is_well { WALK_PAUSE } else { BUSY_PAUSE };
             shares = found.shares;
+            self.forget_what_nobody_lists();
             self.collect_garbage().await;
             place = self.scrub(place).await;
+            take_for = began.elapsed().max(TAKE_FOR);
         }
     }
 
@@ -74,18 +81,20 @@ impl Repair {
     }
 
     /// Goes over all slices once. `shares`: what the nodes kept when the walk before this one looked, if copies may move.
-    async fn walk(&self, mut shares: Option<Shares>) -> Found {
+    async fn walk(&mut self, mut shares: Option<Shares>, take_for: Duration) -> Found {
         let mut from = first();
         let (mut copied, mut lacks, mut spare) = (0, 0, Vec::new());
-        let mut may_take = TAKEN_MAX;
+        let take_until = Instant::now() + take_for;
+        let mut took = false;
         let began = self.reader.applied();
         let members = match self.reader.with_state(|state| state.get(&Key::Members)) {
             Ok(Some(Value::Members(members))) => members,
             _ => return Found { all_is_well: true, shares: None }, // no cluster yet
         };
         let mut survey = Survey::new(members.leaving().into_iter().map(|node| (node, 0)).collect());
-        let mut now_kept = Shares::new(&members, &self.reader.spaces());
+        let mut now_kept = Shares::new(&members);
         loop {
+            self.drop_spare_copies().await;
             let step =
                 self.reader.with_state(|state| state.range(&Key::Slice(from), &Key::Session(SessionId(0)), STEP));
             let Ok(step) = step else { return Found { all_is_well: true, shares: None } };
@@ -93,6 +102,9 @@ impl Repair {
             let mut takes = BTreeMap::new();
             for (key, value) in &step {
                 if let (Key::Slice(id), Value::Slice(info)) = (key, value) {
+                    if info.nodes.contains(&self.slices.me) {
+                        self.begun.remove(id);
+                    }
                     survey.count(&members, info);
                     now_kept.count(info);
                     if spare.len() < SPARE_MAX && spare_copy(&members, *id, info).is_some() {
@@ -102,16 +114,21 @@ impl Repair {
                         continue;
                     };
                     survey.to_move += u64::from(info.len);
-                    if takeover.to == self.slices.me && may_take > 0 {
-                        may_take = may_take.saturating_sub(u64::from(info.len));
+                    let for_me = takeover.to == self.slices.me && !self.begun.contains_key(id);
+                    if for_me && Instant::now() < take_until {
                         now_kept.moves(takeover, info.len);
                         takes.insert(*id, takeover.from);
                     }
                 }
             }
+            let mending = Instant::now();
             for made in self.mend(step, &members, &takes).await {
+                took |= made == Made::Copy && !takes.is_empty();
                 copied += u64::from(made == Made::Copy);
                 lacks += u64::from(made == Made::Nothing { listed: true });
+            }
+            if !takes.is_empty() {
+                tokio::time::sleep(mending.elapsed()).await;
             }
             from = SliceId { session: last.session, number: last.number + 1 };
             tokio::time::sleep(STEP_PAUSE).await;
@@ -120,30 +137,41 @@ impl Repair {
             tracing::info!(copied, "copies of slices were made here");
         }
         // Where too few nodes are left, nobody can make what is missing.
-        let can_be_made = members.keeping().len() >= copies_wanted(members.staying().len());
+        let spaces = self.reader.spaces();
+        let has_room = |node: &&NodeId| !spaces.get(*node).is_some_and(is_full_disk);
+        let can_be_made = members.keeping().iter().filter(has_room).count() >= copies_wanted(members.staying().len());
         let is_short = survey.short > 0 && can_be_made;
-        let all_is_there = !is_short && survey.needed.is_empty() && lacks == 0 && spare.is_empty();
-        let takes_over = may_take < TAKEN_MAX;
+        let may_move = survey.needed.is_empty() && lacks == 0;
+        let all_is_well = may_move && !is_short && spare.is_empty() && !took;
         let drained = survey.needed.iter().filter(|(_, left)| **left == 0).map(|(node, _)| *node).collect();
         let _stopped = self.events.send(Event::Input(Input::Walked(Walk { began, lacks, drained, spare })));
         self.slices.found(survey);
-        Found { all_is_well: all_is_there && !takes_over, shares: Some(now_kept).filter(|_| all_is_there) }
+        Found { all_is_well, shares: may_move.then(|| now_kept.with_room(&spaces)) }
     }
 
     /// Makes the copies of these slices that this node should have, and those that it takes over, by who had them; says what
     /// came of each that was not there.
-    async fn mend(&self, step: Vec<(Key, Value)>, members: &Members, takes: &BTreeMap<SliceId, NodeId>) -> Vec<Made> {
+    async fn mend(
+        &mut self,
+        step: Vec<(Key, Value)>,
+        members: &Members,
+        takes: &BTreeMap<SliceId, NodeId>,
+    ) -> Vec<Made> {
         let mut fetching = tokio::task::JoinSet::new();
         let mut made = Vec::new();
+        let spaces = self.reader.spaces();
         for (key, value) in step {
             let (Some(id), Value::Slice(mut info)) = (slice_of(&key), value) else { continue };
             info.nodes.retain(|node| members.nodes.contains_key(node));
             let listed = info.nodes.contains(&self.slices.me);
             let missing = listed && !self.slices.store.contains(id);
-            let wanted = wants_copy(self.slices.me, members, id, &info);
+            let wanted = wants_copy(self.slices.me, members, &spaces, id, &info);
             let instead_of = takes.get(&id).copied();
             if !missing && !wanted && instead_of.is_none() {
                 continue;
+            }
+            if !listed {
+                self.begun.insert(id, Instant::now());
             }
             if fetching.len() >= FETCHES {
                 made.extend(fetching.join_next().await.map(outcome));
@@ -156,9 +184,19 @@ impl Repair {
         made
     }
 
-    /// Drops what the cluster need not have here any more, if that is so still.
+    /// A copy that was made here and that nobody knows of may go.
+    fn forget_what_nobody_lists(&mut self) {
+        let (old, young): (BTreeMap<_, _>, _) =
+            std::mem::take(&mut self.begun).into_iter().partition(|(_, at)| at.elapsed() > LISTED_WITHIN);
+        self.begun = young;
+        old.into_keys().for_each(|id| self.slices.note_spare(id));
+    }
+
+    /// Drops what the cluster need not have here any more, if that is so still. What is to be listed here may be a moment later.
     async fn drop_spare_copies(&self) {
-        let spare: Vec<SliceId> = self.slices.take_spare().into_iter().collect();
+        let (later, spare): (Vec<_>, Vec<_>) =
+            self.slices.take_spare().into_iter().partition(|id| self.begun.contains_key(id));
+        later.into_iter().for_each(|id| self.slices.note_spare(id));
         for ids in spare.chunks(STEP) {
             let is_listed = |id: &SliceId| match self.reader.with_state(|state| state.get(&Key::Slice(*id))) {
                 Ok(Some(Value::Slice(info))) => info.nodes.contains(&self.slices.me),
@@ -198,7 +236,7 @@ impl Repair {
 /// What a walk over all slices came to.
 struct Found {
     all_is_well: bool,
-    /// What the nodes keep, if nothing is more urgent than to even it out.
+    /// What the nodes keep, unless one leaves, or this one fetches what it lacks.
     shares: Option<Shares>,
 }
 
@@ -245,7 +283,6 @@ fn slice_of(key: &Key) -> Option<SliceId> {
 /// Makes the copy here, and tells the cluster if it did not expect one.
 async fn fetch(slices: Arc<Slices>, events: Events, id: SliceId, info: SliceInfo, instead_of: Option<NodeId>) -> Made {
     let listed = info.nodes.contains(&slices.me);
-    slices.is_needed(id);
     let have = slices.store.contains(id);
     let outcome = if have { Ok(()) } else { slices.copy_here(id, info.len, &info.nodes).await };
     match outcome {

@@ -303,11 +303,6 @@ impl Slices {
         self.spare.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(id);
     }
 
-    /// It is, whatever was said before.
-    pub(crate) fn is_needed(&self, id: SliceId) {
-        self.spare.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&id);
-    }
-
     pub(crate) fn take_spare(&self) -> BTreeSet<SliceId> {
         std::mem::take(&mut *self.spare.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }

@@ -526,9 +526,7 @@ impl NodeMachine {
                 let walked = Walked { life: self.config.seed, began: self.walk.began, lacks: self.walk.lacks };
                 self.send(leader, ToPeer::Report { sessions, space, applied: self.applied.0, walked });
             }
-            if self.is_leader() {
-                self.tell_spaces();
-            }
+            self.tell_spaces();
         }
     }
 

@@ -19,7 +19,7 @@ use super::NodeMachine;
 use super::io::Output;
 use super::members::listed;
 use super::messages::Item;
-use super::placement::spare_copy;
+use super::placement::{missing, spare_copy};
 use crate::meta::{Fault, Key, Store, Value};
 use crate::types::{NodeId, SliceId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,38 +127,46 @@ impl NodeMachine {
         let Some(spare) = spare_copy(&members, id, &info) else { return Ok(()) };
         info.nodes.retain(|node| *node != spare);
         self.keep(BTreeMap::from([(Key::Slice(id), Some(Value::Slice(info)))]));
-        if spare == self.config.id {
-            self.out.push(Output::SpareCopy(id));
-        }
+        self.is_spare(spare, id);
         Ok(())
     }
 
-    /// A node that is still one has a copy. Where it was to take the place of another one that is not listed any more, somebody was
-    /// faster: then nobody needs it.
+    /// A node has a copy of a slice; it may have begun to make it under another list of nodes, or of copies. Where the slice has too
+    /// few it is one more, whatever it was to be. Else it takes the place of the one it was to, if that is listed still and this
+    /// node keeps data still. What is not listed then nobody needs.
     pub(super) fn apply_copied(&mut self, id: SliceId, node: NodeId, instead_of: Option<NodeId>) -> Result<(), Fault> {
         let state = self.shared.read();
-        let (Some(members), Some(Value::Slice(mut info))) = (listed(&*state)?, state.get(&Key::Slice(id))?) else {
-            return Ok(());
-        };
+        let (members, value) = (listed(&*state)?, state.get(&Key::Slice(id))?);
         drop(state);
-        if info.nodes.contains(&node) || !members.nodes.contains_key(&node) {
+        let (Some(members), Some(Value::Slice(mut info))) = (members, value) else {
+            return Ok(self.is_spare(node, id));
+        };
+        info.nodes.retain(|listed| members.nodes.contains_key(listed));
+        if info.nodes.contains(&node) {
             return Ok(());
         }
-        info.nodes.retain(|listed| members.nodes.contains_key(listed));
         let place = instead_of.map(|other| info.nodes.iter().position(|listed| *listed == other));
         let spare = match place {
-            None => {
-                info.nodes.push(node);
-                None
+            _ if !members.nodes.contains_key(&node) => return Ok(()),
+            None => None,
+            Some(_) if missing(&members, &info) > 0 => None,
+            Some(Some(place)) if members.keeping().contains(&node) => {
+                Some(std::mem::replace(&mut info.nodes[place], node))
             }
-            Some(Some(place)) => Some(std::mem::replace(&mut info.nodes[place], node)),
-            Some(None) => Some(node),
+            Some(_) => return Ok(self.is_spare(node, id)),
         };
+        if !info.nodes.contains(&node) {
+            info.nodes.push(node);
+        }
         self.keep(BTreeMap::from([(Key::Slice(id), Some(Value::Slice(info)))]));
-        if spare == Some(self.config.id) {
+        spare.into_iter().for_each(|spare| self.is_spare(spare, id));
+        Ok(())
+    }
+
+    fn is_spare(&mut self, node: NodeId, id: SliceId) {
+        if node == self.config.id {
             self.out.push(Output::SpareCopy(id));
         }
-        Ok(())
     }
 
     /// How many copies a node lacks, as far as the leader knows from a walk that counts.

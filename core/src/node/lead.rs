@@ -338,26 +338,29 @@ impl NodeMachine {
         }
     }
 
-    /// Every node places slices, and looks what should move where. Of whom nothing was heard lately nobody knows.
+    /// Every node places slices, and looks what should move where, by what is known of a moment ago. The leader hears it from all,
+    /// and tells all.
     pub(super) fn tell_spaces(&mut self) {
-        let recent = |(_, at): &&(Space, u64)| self.now.mono < at + SPACE_RECENT_US;
-        let known = self.space.iter().filter_map(|(node, said)| Some((*node, Some(said).filter(recent)?.0)));
-        let spaces: BTreeMap<NodeId, Space> = known.collect();
-        for to in self.others() {
-            self.send(to, ToPeer::Spaces(spaces.clone()));
+        let recent = |space: &Space, at: u64| space.total > 0 && self.now.mono < at + SPACE_RECENT_US;
+        let known = self.space.iter().filter(|(_, (space, at))| recent(space, *at));
+        let spaces: BTreeMap<NodeId, Space> = known.map(|(node, (space, _))| (*node, *space)).collect();
+        if self.is_leader() {
+            for to in self.others() {
+                self.send(to, ToPeer::Spaces(spaces.clone()));
+            }
         }
         self.shared.write().spaces = spaces;
     }
 
-    pub(super) fn spaces_came(&mut self, from: NodeId, mut spaces: BTreeMap<NodeId, Space>) {
+    pub(super) fn spaces_came(&mut self, from: NodeId, spaces: BTreeMap<NodeId, Space>) {
         if self.leader != Some(from) {
             return;
         }
-        let me = self.config.id;
-        spaces.retain(|node, _| *node != me && self.members.nodes.contains_key(node));
-        self.space.extend(spaces.iter().map(|(node, space)| (*node, (*space, self.now.mono))));
-        spaces.extend(self.space.get(&me).map(|(space, _)| (me, *space)));
-        self.shared.write().spaces = spaces;
+        for (node, space) in spaces {
+            if node != self.config.id && self.members.nodes.contains_key(&node) {
+                self.space.insert(node, (space, self.now.mono));
+            }
+        }
     }
 
     pub(super) fn open_session(&mut self, client: String, nonce: u64) {

@@ -112,7 +112,6 @@ impl NodeMachine {
     pub(super) fn members_are(&mut self, members: Members) {
         self.voters = members.voters();
         self.space.retain(|node, _| members.nodes.contains_key(node));
-        self.shared.write().spaces.retain(|node, _| members.nodes.contains_key(node));
         self.out.push(Output::Members(members.clone()));
         // Compared with what Raft has, not with the list before: a fetched state brings a list of which Raft may know nothing.
         let changes = conf_changes(&self.raw.raft.prs().conf().to_conf_state(), &members);

@@ -355,10 +355,7 @@ impl NodeMachine {
             Input::Checkpointed(index) => self.checkpointed(index),
             Input::SnapshotFetched(got) => self.snapshot_fetched(got),
             Input::MemberRecorded => self.join.recorded(),
-            Input::Space(space) => {
-                self.space.insert(self.config.id, (space, self.now.mono));
-                self.shared.write().spaces.insert(self.config.id, space);
-            }
+            Input::Space(space) => _ = self.space.insert(self.config.id, (space, self.now.mono)),
             Input::Copied { slice, instead_of } => self.copied(slice, instead_of),
             Input::BreakLocks(order) => self.break_locks(order),
             Input::ChangeMembers { request, change } => self.change_members(request, change),
@@ -527,8 +524,8 @@ impl NodeMachine {
         }
     }
 
-    /// This node has made a copy of a slice, and the leader is to have it listed. If that gets lost, a later walk finds the copy
-    /// missing still.
+    /// This node has made a copy of a slice, and the leader is to have it listed. If that gets lost, its shell finds the slice
+    /// without this copy again.
     fn copied(&mut self, slice: SliceId, instead_of: Option<NodeId>) {
         if self.is_leader() {
             self.lead.queue.push_back(Item::Copied { slice, node: self.config.id, instead_of });

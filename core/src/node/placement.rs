@@ -4,6 +4,7 @@ use super::messages::Space;
 use crate::limits::{DISK_RESERVE, REPLICAS};
 use crate::meta::SliceInfo;
 use crate::types::{Members, NodeId, SliceId};
+use std::collections::BTreeMap;
 
 /// How many copies a cluster of this size keeps.
 pub fn copies_wanted(nodes: usize) -> usize {
@@ -49,15 +50,22 @@ pub fn missing(members: &Members, info: &SliceInfo) -> usize {
 }
 
 /// Whether this node should make a copy of a slice that has too few. Those without one stand in an order that every node
-/// finds alike for this slice, and the first few take it.
-pub fn wants_copy(me: NodeId, members: &Members, id: SliceId, info: &SliceInfo) -> bool {
+/// finds alike for this slice, those last whose disks are known to be full, and the first few take it. Who knows of another disk
+/// may make a copy too many.
+pub fn wants_copy(
+    me: NodeId,
+    members: &Members,
+    spaces: &BTreeMap<NodeId, Space>,
+    id: SliceId,
+    info: &SliceInfo,
+) -> bool {
     let missing = missing(members, info);
     let mut others = members.keeping();
     if missing == 0 || info.nodes.contains(&me) || !others.contains(&me) {
         return false;
     }
     others.retain(|node| !info.nodes.contains(node));
-    others.sort_by_key(|node| turn(id, *node));
+    others.sort_by_key(|node| (spaces.get(node).is_some_and(is_full_disk), turn(id, *node)));
     others.into_iter().take(missing).any(|node| node == me)
 }
 
@@ -99,7 +107,11 @@ mod tests {
     }
 
     fn takers(members: &Members, number: u64, info: &SliceInfo) -> Vec<NodeId> {
-        (1..=5).map(NodeId).filter(|node| wants_copy(*node, members, slice(number), info)).collect()
+        takers_with(&BTreeMap::new(), members, number, info)
+    }
+
+    fn takers_with(spaces: &BTreeMap<NodeId, Space>, members: &Members, number: u64, info: &SliceInfo) -> Vec<NodeId> {
+        (1..=5).map(NodeId).filter(|node| wants_copy(*node, members, spaces, slice(number), info)).collect()
     }
 
     #[test]
@@ -115,6 +127,15 @@ mod tests {
     fn exactly_as_many_take_a_missing_copy_as_are_missing() {
         for number in 0..100 {
             assert_eq!(takers(&five(), number, &kept_by([2])).len(), 2);
+        }
+    }
+
+    #[test]
+    fn a_full_disk_takes_a_missing_copy_only_where_there_is_no_other() {
+        let full = BTreeMap::from([3, 4].map(|node| (NodeId(node), Space { total: 1 << 40, free: 1 })));
+        for number in 0..100 {
+            assert_eq!(takers_with(&full, &five(), number, &kept_by([1, 2])), [NodeId(5)]);
+            assert_eq!(takers_with(&full, &five(), number, &kept_by([1])).len(), 2);
         }
     }
 

@@ -8,6 +8,7 @@
 //! The uppermost layer that knows a key decides. So the reply to a command waits for no database.
 
 use super::io::Changes;
+use super::members::listed;
 use super::messages::Space;
 use super::shares::room_for_all;
 use crate::meta::{Answer, Fact, Fault, Key, Query, Recording, Run, Step, Stop, Store, Txn, Value};
@@ -164,11 +165,15 @@ fn run<S: Store + ?Sized>(view: &View, txn: &mut Txn<'_, S>, cred: &Cred, query:
     }
 }
 
+fn disks_that_stay(view: &View) -> Vec<Space> {
+    let staying = listed(view).ok().flatten().map(|members| members.staying()).unwrap_or_default();
+    staying.iter().filter_map(|node| view.spaces.get(node).copied()).collect()
+}
+
 fn reply_of(outcome: Run<Answer>, view: &View) -> Reply {
     match outcome {
         Ok(Answer::StatFs(mut stat)) => {
-            let disks: Vec<Space> = view.spaces.values().copied().collect();
-            let room = room_for_all(&disks);
+            let room = room_for_all(&disks_that_stay(view));
             stat.total = room.total;
             stat.free = room.free;
             Reply::Done(Answer::StatFs(stat))

@@ -5,9 +5,21 @@ use super::world::{Event, Life, World};
 use baton_core::meta::{Key, SliceInfo, Value};
 use baton_core::node::{Input, Shares, Walk, missing, spare_copy, wants_copy};
 use baton_core::types::{MemberChange, Members, NodeId, SessionId, SliceId};
+use std::collections::BTreeSet;
 
 /// Nodes that may join in one run.
 const JOIN_MAX: usize = 3;
+/// A copy that is not listed after so long is listed nowhere.
+const LISTED_WITHIN_US: u64 = 10_000_000;
+
+/// A copy that a node makes.
+#[derive(Debug)]
+pub(super) struct Copying {
+    pub(super) id: SliceId,
+    /// Who may have it.
+    from: Vec<NodeId>,
+    instead_of: Option<NodeId>,
+}
 
 impl World {
     pub(super) fn order_members(&mut self) {
@@ -101,7 +113,15 @@ impl World {
             }
         });
         let Some((slices, members)) = found else { return };
-        for id in std::mem::take(&mut self.nodes[node].spare) {
+        let now = self.now;
+        let sim = &mut self.nodes[node];
+        let old: Vec<SliceId> =
+            sim.begun.extract_if(.., |_, at| *at + LISTED_WITHIN_US < now).map(|(id, _)| id).collect();
+        sim.spare.extend(old);
+        let begun = |id: &SliceId| sim.begun.contains_key(id);
+        let (later, spare) = std::mem::take(&mut sim.spare).into_iter().partition::<BTreeSet<_>, _>(begun);
+        sim.spare = later;
+        for id in spare {
             let info = slices.iter().find_map(|(key, value)| match value {
                 Value::Slice(info) if *key == Key::Slice(id) => Some(info),
                 _ => None,
@@ -118,61 +138,83 @@ impl World {
         let me = NodeId(node as u64 + 1);
         let mut walk = Walk { began, lacks: 0, drained: members.leaving().into_iter().collect(), spare: Vec::new() };
         let mut shares = self.nodes[node].shares.take();
-        let mut now_kept = Shares::new(&members, &reader.spaces());
-        let mut all_is_there = true;
+        let mut now_kept = Shares::new(&members);
+        let spaces = reader.spaces();
         for (key, value) in slices {
             let (Key::Slice(id), Value::Slice(info)) = (key, value) else { continue };
             walk.spare.extend(spare_copy(&members, id, &info).map(|_| id));
             now_kept.count(&info);
             if missing(&members, &info) > 0 {
-                all_is_there = false;
                 walk.drained.retain(|node| !info.nodes.contains(node));
             }
             let takeover = shares.as_mut().and_then(|shares| shares.takeover(&members, &info));
-            let takeover = takeover.filter(|takeover| takeover.to == me);
+            let takeover = takeover.filter(|takeover| takeover.to == me && !self.nodes[node].begun.contains_key(&id));
             if let Some(takeover) = takeover {
                 now_kept.moves(takeover, info.len);
             }
             let listed = info.nodes.contains(&me);
-            self.repair_slice(node, &members, id, info, takeover.map(|takeover| takeover.from));
+            if listed {
+                self.nodes[node].begun.remove(&id);
+            }
+            let wanted = wants_copy(me, &members, &spaces, id, &info);
+            self.repair_slice(node, &members, id, info, wanted, takeover.map(|takeover| takeover.from));
             walk.lacks += u64::from(listed && self.nodes[node].disk.slice(id).is_none());
         }
-        all_is_there &= walk.lacks == 0 && walk.spare.is_empty() && members.leaving().is_empty();
-        self.nodes[node].shares = Some(now_kept).filter(|_| all_is_there);
+        let may_move = walk.lacks == 0 && members.leaving().is_empty();
+        self.nodes[node].shares = may_move.then(|| now_kept.with_room(&spaces));
         self.give(node, Input::Walked(walk));
         self.tell_room(node);
     }
 
+    /// What is listed here is there again at once; of what is to be listed here the copy takes its time.
     fn repair_slice(
         &mut self,
         node: usize,
         members: &Members,
         id: SliceId,
         mut info: SliceInfo,
+        wanted: bool,
         instead_of: Option<NodeId>,
     ) {
-        let me = NodeId(node as u64 + 1);
         info.nodes.retain(|node| members.nodes.contains_key(node));
-        let listed = info.nodes.contains(&me);
-        let has = self.nodes[node].disk.slice(id).is_some();
-        if !((listed && !has) || wants_copy(me, members, id, &info) || instead_of.is_some()) {
+        let life = self.nodes[node].life;
+        if info.nodes.contains(&NodeId(node as u64 + 1)) {
+            if self.nodes[node].disk.slice(id).is_none() {
+                self.copy_slice(node, id, &info.nodes, None);
+            }
+        } else if wanted || instead_of.is_some() {
+            let takes = if self.rng.one_in(20) { 3_000_000 } else { 100_000 };
+            let takes = self.rng.range(100, takes);
+            self.nodes[node].begun.insert(id, self.now);
+            let copying = Copying { id, from: info.nodes, instead_of };
+            self.after(takes, Event::SliceCopied(node, life, Box::new(copying)));
+        }
+    }
+
+    /// The copy that a node began to make some time ago is there, if somebody had one to give and there is room.
+    pub(super) fn slice_copied(&mut self, node: usize, life: Life, copying: &Copying) {
+        let Copying { id, from, instead_of } = copying;
+        if self.nodes[node].life != life || self.nodes[node].machine.is_none() {
             return;
         }
-        self.nodes[node].spare.remove(&id);
-        if !has {
-            let from = info.nodes.iter().filter_map(|from| self.node_at(*from));
-            let from = from.filter(|from| self.nodes_talk(node, *from));
-            let Some(data) = from.filter_map(|from| self.nodes[from].disk.slice(id)).next().cloned() else { return };
-            let mended = self.nodes[node].disk.damaged.contains(&id);
-            self.stats.count(match instead_of {
-                _ if mended => "slice mended",
-                Some(_) => "slice taken over",
-                None => "slice copied",
-            });
-            self.nodes[node].disk.put_slice(id, data);
+        if self.nodes[node].disk.slice(*id).is_some() || self.copy_slice(node, *id, from, *instead_of) {
+            self.give(node, Input::Copied { slice: *id, instead_of: *instead_of });
         }
-        if !listed {
-            self.give(node, Input::Copied { slice: id, instead_of });
+    }
+
+    fn copy_slice(&mut self, node: usize, id: SliceId, nodes: &[NodeId], instead_of: Option<NodeId>) -> bool {
+        let mended = self.nodes[node].disk.damaged.contains(&id);
+        if self.nodes[node].full && !mended {
+            return false;
         }
+        let from = nodes.iter().filter_map(|from| self.node_at(*from)).filter(|from| self.nodes_talk(node, *from));
+        let Some(data) = from.filter_map(|from| self.nodes[from].disk.slice(id)).next().cloned() else { return false };
+        self.stats.count(match instead_of {
+            _ if mended => "slice mended",
+            Some(_) => "slice taken over",
+            None => "slice copied",
+        });
+        self.nodes[node].disk.put_slice(id, data);
+        true
     }
 }

@@ -13,7 +13,7 @@ use baton_core::node::{
 };
 use baton_core::session::{Reply, ToMount, ToNode};
 use baton_core::types::{ClusterId, Cred, Members, NodeId, Owner, SliceId, Stamp};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Log entries kept behind a checkpoint: few, so that who lags needs a snapshot.
 const LOG_TAIL: u64 = 20;
@@ -33,6 +33,8 @@ pub(super) struct SimNode {
     pub(super) disk_hangs_until: u64,
     /// Copies that need not be here, as far as is known.
     pub(super) spare: BTreeSet<SliceId>,
+    /// Slices of which this node was to have a copy, listed nowhere yet, and when it began to make it.
+    pub(super) begun: BTreeMap<SliceId, u64>,
     /// What the nodes kept at the last walk, if copies may move.
     pub(super) shares: Option<Shares>,
     /// The nodes of the cluster, as the folder has them.
@@ -70,6 +72,7 @@ impl World {
             slow_disk: false,
             disk_hangs_until: 0,
             spare: BTreeSet::new(),
+            begun: BTreeMap::new(),
             shares: None,
             members: Some(members),
             gone: false,
@@ -97,6 +100,7 @@ impl World {
         sim.life += 1;
         sim.inbox.clear();
         sim.spare.clear();
+        sim.begun.clear();
         sim.shares = None;
         sim.woken = false;
         sim.frozen_until = 0;

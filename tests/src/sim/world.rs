@@ -2,6 +2,7 @@
 
 use super::faults::Fault;
 use super::history::History;
+use super::members::Copying;
 use super::mount::{Conn, SimMount};
 use super::network::{Network, Place};
 use super::node::SimNode;
@@ -32,6 +33,8 @@ pub(super) enum Event {
     MemberDone(usize, Life),
     FetchDone(usize, Life, NodeId),
     SlicesDropped(usize, Life, Vec<SliceId>),
+    /// The copy of a slice that a node began to make is there.
+    SliceCopied(usize, Life, Box<Copying>),
     /// `erased`: how often the receiver's and the sender's disk had been wiped when it was sent.
     Peer {
         from: usize,
@@ -187,6 +190,7 @@ impl World {
             Event::MemberDone(node, life) => self.member_done(node, life),
             Event::FetchDone(node, life, from) => self.fetch_done(node, life, from),
             Event::SlicesDropped(node, life, ids) => self.slices_dropped(node, life, &ids),
+            Event::SliceCopied(node, life, copying) => self.slice_copied(node, life, &copying),
             Event::Peer { from, to, message, erased } => self.peer_message(from, to, *message, erased),
             Event::PeerLost(node, peer) => self.peer_lost(node, peer),
             Event::MountTick(mount, life) => self.mount_tick(mount, life),
@@ -236,6 +240,7 @@ impl World {
             Event::MemberDone(n, _) => (6, *n as u64),
             Event::FetchDone(n, _, from) => (7 + (from.0 << 8), *n as u64),
             Event::SlicesDropped(n, _, ids) => (8 + ((ids.len() as u64) << 8), *n as u64),
+            Event::SliceCopied(n, _, copying) => (26 + (copying.id.number << 8), *n as u64),
             Event::Peer { from, to, message, .. } => (9 + (weigh(message) << 8), (*from as u64) << 8 | *to as u64),
             Event::PeerLost(n, peer) => (10 + ((*peer as u64) << 8), *n as u64),
             Event::MountTick(m, _) => (11, *m as u64),

@@ -358,6 +358,24 @@ fn a_copy_is_listed_by_itself_and_in_anothers_place_only_while_that_one_is_liste
 }
 
 #[test]
+fn a_copy_begun_before_a_node_was_to_leave_is_what_it_can_be_behind_that() {
+    let mut cluster = Cluster::formed();
+    let (fourth, fifth) = (cluster.joins("host:4"), cluster.joins("host:5"));
+    let id = cluster.slice_kept_by(1..=3);
+    cluster.orders(MemberChange::Leave(fourth)).unwrap();
+    cluster.copied(fourth, id, Some(1));
+    assert_eq!(cluster.kept_by(id), [1, 2, 3].map(NodeId), "one that leaves takes nobody's place");
+    assert_eq!(cluster.spare, [(fourth, id)]);
+    cluster.orders(MemberChange::Leave(NodeId(3))).unwrap();
+    cluster.copied(fifth, id, Some(1));
+    assert_eq!(cluster.kept_by(id), [1, 2, 3, 5].map(NodeId), "there was one too few");
+    assert_eq!(cluster.spare.len(), 1);
+    let gone = SliceId { number: 9, ..id };
+    cluster.copied(fifth, gone, Some(1));
+    assert_eq!(cluster.spare[1..], [(fifth, gone)]);
+}
+
+#[test]
 fn what_a_node_copied_in_another_life_is_not_listed() {
     let mut cluster = Cluster::formed();
     let fourth = cluster.joins("host:4");

@@ -103,7 +103,10 @@ fn whole(world: &World, state: BTreeMap<Key, Value>) -> Result<(), Unsettled> {
         }
     }
     for (at, sim) in world.nodes.iter().enumerate().filter(|(_, sim)| !sim.gone) {
-        let (Some(mut shares), Some(members)) = (sim.shares.clone(), members) else { continue };
+        let Some(mut shares) = sim.shares.clone() else {
+            return Err(Unsettled::NotYet(format!("node {} does not look what should move", at + 1)));
+        };
+        let Some(members) = members else { continue };
         let slices = state.values().filter_map(|value| if let Value::Slice(info) = value { Some(info) } else { None });
         if let Some(takeover) = slices.filter_map(|info| shares.takeover(members, info)).next() {
             return Err(Unsettled::NotYet(format!("by what node {} found, {takeover:?} is to be done", at + 1)));
