@@ -19,7 +19,7 @@ use super::NodeMachine;
 use super::io::Output;
 use super::members::listed;
 use super::messages::Item;
-use super::placement::{missing, spare_copy};
+use super::placement::{list_copy, spare_copy};
 use crate::meta::{Fault, Key, Store, Value};
 use crate::types::{NodeId, SliceId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,34 +131,19 @@ impl NodeMachine {
         Ok(())
     }
 
-    /// A node has a copy of a slice; it may have begun to make it under another list of nodes, or of copies. Where the slice has too
-    /// few it is one more, whatever it was to be. Else it takes the place of the one it was to, if that is listed still and this
-    /// node keeps data still. What is not listed then nobody needs.
+    /// A node has a copy of a slice; it may have begun to make it under another list of nodes, or of copies.
     pub(super) fn apply_copied(&mut self, id: SliceId, node: NodeId, instead_of: Option<NodeId>) -> Result<(), Fault> {
         let state = self.shared.read();
         let (members, value) = (listed(&*state)?, state.get(&Key::Slice(id))?);
         drop(state);
-        let (Some(members), Some(Value::Slice(mut info))) = (members, value) else {
-            return Ok(self.is_spare(node, id));
-        };
-        info.nodes.retain(|listed| members.nodes.contains_key(listed));
-        if info.nodes.contains(&node) {
-            return Ok(());
-        }
-        let place = instead_of.map(|other| info.nodes.iter().position(|listed| *listed == other));
-        let spare = match place {
-            _ if !members.nodes.contains_key(&node) => return Ok(()),
-            None => None,
-            Some(_) if missing(&members, &info) > 0 => None,
-            Some(Some(place)) if members.keeping().contains(&node) => {
-                Some(std::mem::replace(&mut info.nodes[place], node))
+        let spare = match (members, value) {
+            (Some(members), Some(Value::Slice(mut info))) => {
+                let spare = list_copy(&members, &mut info, node, instead_of);
+                self.keep(BTreeMap::from([(Key::Slice(id), Some(Value::Slice(info)))]));
+                spare
             }
-            Some(_) => return Ok(self.is_spare(node, id)),
+            _ => Some(node),
         };
-        if !info.nodes.contains(&node) {
-            info.nodes.push(node);
-        }
-        self.keep(BTreeMap::from([(Key::Slice(id), Some(Value::Slice(info)))]));
         spare.into_iter().for_each(|spare| self.is_spare(spare, id));
         Ok(())
     }

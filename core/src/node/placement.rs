@@ -76,6 +76,30 @@ pub fn spare_copy(members: &Members, id: SliceId, info: &SliceInfo) -> Option<No
     (copies.len() > wanted).then(|| copies.into_iter().max_by_key(|node| turn(id, *node)))?
 }
 
+/// A node has made a copy, in the place of another's if one is named. Where there are too few it is one more, whatever it was to
+/// be. Else it takes that place, if that one is listed still and the node keeps data still. Answers whose copy nobody needs then.
+pub(super) fn list_copy(
+    members: &Members,
+    info: &mut SliceInfo,
+    node: NodeId,
+    instead_of: Option<NodeId>,
+) -> Option<NodeId> {
+    info.nodes.retain(|listed| members.nodes.contains_key(listed));
+    if info.nodes.contains(&node) {
+        return None;
+    }
+    let one_more = instead_of.is_none() || missing(members, info) > 0;
+    if one_more && members.nodes.contains_key(&node) {
+        info.nodes.push(node);
+        return None;
+    }
+    let place = instead_of.and_then(|other| info.nodes.iter().position(|listed| *listed == other));
+    match place.filter(|_| members.keeping().contains(&node)) {
+        Some(place) => Some(std::mem::replace(&mut info.nodes[place], node)),
+        None => Some(node),
+    }
+}
+
 /// In which order the nodes stand for this slice.
 fn turn(id: SliceId, node: NodeId) -> (u64, u64) {
     (node.0.wrapping_add(id.number).wrapping_mul(0x9E37_79B9_7F4A_7C15), node.0)

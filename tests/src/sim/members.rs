@@ -5,7 +5,7 @@ use super::world::{Event, Life, World};
 use baton_core::meta::{Key, SliceInfo, Value};
 use baton_core::node::{Input, Shares, Walk, missing, spare_copy, wants_copy};
 use baton_core::types::{MemberChange, Members, NodeId, SessionId, SliceId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Nodes that may join in one run.
 const JOIN_MAX: usize = 3;
@@ -115,9 +115,10 @@ impl World {
         let Some((slices, members)) = found else { return };
         let now = self.now;
         let sim = &mut self.nodes[node];
-        let old: Vec<SliceId> =
-            sim.begun.extract_if(.., |_, at| *at + LISTED_WITHIN_US < now).map(|(id, _)| id).collect();
-        sim.spare.extend(old);
+        let (old, young): (BTreeMap<_, _>, _) =
+            std::mem::take(&mut sim.begun).into_iter().partition(|(_, at)| *at + LISTED_WITHIN_US < now);
+        sim.begun = young;
+        sim.spare.extend(old.into_keys());
         let begun = |id: &SliceId| sim.begun.contains_key(id);
         let (later, spare) = std::mem::take(&mut sim.spare).into_iter().partition::<BTreeSet<_>, _>(begun);
         sim.spare = later;
