@@ -1,10 +1,11 @@
 //! The node's disk work, on two threads: the log, which replies wait for, and the state, which nothing waits for.
 
 use crate::handle::{Event, Events};
-use crate::room::Room;
+use crate::room::{ROOM_MIN, Room};
 use crate::storage::raft_log::LogWrite as DiskWrite;
 use crate::storage::state::snapshot::Part;
 use crate::storage::{Mark, RaftLog, State, StorageError};
+use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::{Fault, Key, Store, Value};
 use baton_core::node::{Changes, Input, LogWrite};
 use std::path::PathBuf;
@@ -20,6 +21,11 @@ pub(crate) const STATE_CACHE_BYTES: usize = 48 << 20;
 /// fewer leave more log to read at a start.
 const CHECKPOINT_CHANGES: usize = 50_000;
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(5);
+/// Below this much room it is looked how much of the state's file is used, so often; it is written anew when most of it is not, and
+/// so much is got by it.
+const ROOM_SHORT: u64 = 4 * DISK_RESERVE;
+const LOOK_FOR_ROOM: Duration = Duration::from_secs(10);
+const WORTH_GETTING: u64 = 64 << 20;
 
 /// The state store, which a snapshot may replace while others read it.
 pub(crate) struct StateSlot(RwLock<Arc<State>>);
@@ -86,6 +92,7 @@ impl Disk {
             events,
             dirty: 0,
             since: None,
+            looked: Instant::now(),
         };
         let spawn =
             |name: &str, work: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name.into()).spawn(work);
@@ -190,6 +197,8 @@ struct StoreThread {
     /// Changes since the last checkpoint, and since when the oldest waits.
     dirty: usize,
     since: Option<Instant>,
+    /// When it was looked last whether the state could do with less room.
+    looked: Instant,
 }
 
 impl StoreThread {
@@ -202,6 +211,7 @@ impl StoreThread {
             };
             let stop = matches!(job, Some(StoreJob::Stop));
             let outcome = job.map_or(Ok(()), |job| self.carry_out(job)).and_then(|()| self.checkpoint_if_due(stop));
+            let outcome = outcome.map(|()| self.make_room_if_short());
             if let Err(error) = outcome {
                 tracing::error!("{error}");
                 self.tell(Event::Stop);
@@ -263,13 +273,45 @@ impl StoreThread {
             }
             import.add(part).map_err(|e| e.to_string())?;
         }
-        let state = import.finish(STATE_CACHE_BYTES, self.log.last_index()).map_err(|e| e.to_string())?;
+        let state = import.finish(STATE_CACHE_BYTES, Some(self.log.last_index())).map_err(|e| e.to_string())?;
         let (applied, before) = (state.applied(), self.state.get());
         self.state.set(state);
         self.tell(Event::Overtaken(before));
         self.dirty = 0;
         self.since = None;
         Ok(applied)
+    }
+
+    /// What was deleted leaves the state's file as large as it was: where the disk has little room, that is got back.
+    fn make_room_if_short(&mut self) {
+        if self.looked.elapsed() < LOOK_FOR_ROOM || self.room.free().is_none_or(|free| free >= ROOM_SHORT) {
+            return;
+        }
+        self.looked = Instant::now();
+        let state = self.state.get();
+        if let Err(why) = self.make_room(&state) {
+            tracing::warn!("the state could not be written anew to make room: {why}");
+        }
+    }
+
+    fn make_room(&mut self, state: &State) -> Result<(), StorageError> {
+        let (Some(free), (file, used)) = (self.room.free(), state.size()?) else { return Ok(()) };
+        let anew = used + used / 2;
+        if file < 2 * anew + WORTH_GETTING || free < anew + 2 * ROOM_MIN {
+            return Ok(());
+        }
+        let state = state.written_anew(STATE_CACHE_BYTES)?;
+        let applied = state.applied();
+        self.state.set(state);
+        self.dirty = 0;
+        self.since = None;
+        self.tell(Event::Input(Input::Checkpointed(applied.index)));
+        tracing::info!(
+            "the state was written anew: it had taken {} MiB on the disk, for {} MiB",
+            file >> 20,
+            used >> 20
+        );
+        Ok(())
     }
 
     fn checkpoint_if_due(&mut self, now: bool) -> Result<(), StorageError> {

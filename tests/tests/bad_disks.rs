@@ -243,6 +243,30 @@ fn a_full_disk_is_enospc_until_something_is_deleted_and_reading_goes_on() {
 }
 
 /// One node has no room and one is away: that passes, and nobody is told that the file system is full.
+/// What is written in small pieces lies in the state of every node, in a file that does not get smaller by itself.
+#[test]
+fn small_files_that_are_deleted_make_room() {
+    let disks = [(); 3].map(|()| SmallDisk::new(700));
+    let [Some(_), Some(_), Some(_)] = &disks else { return };
+    let cluster = Cluster::start_in(&disks.iter().flatten().map(|disk| disk.path().join("node")).collect::<Vec<_>>());
+    let mount = cluster.mount();
+    for number in 0..1200 {
+        std::fs::write(mount.path(&format!("small-{number}")), random(number, 60_000)).unwrap();
+    }
+    // As if something else were there too: the state's own file is what fills these disks then.
+    disks.iter().flatten().for_each(|disk| disk.fill_up_to(240));
+    let refused = eventually("no disk takes more", Duration::from_secs(10), || {
+        std::fs::write(mount.path("more"), random(1, 60_000)).err()
+    });
+    assert_eq!(refused.kind(), std::io::ErrorKind::StorageFull);
+    sh(mount.dir(), "rm -f small-* more");
+    eventually("there is room again", Duration::from_secs(60), || {
+        std::fs::write(mount.path("more"), random(2, 60_000)).ok()
+    });
+    assert!(std::fs::read(mount.path("more")).unwrap() == random(2, 60_000));
+    cluster.assert_sound();
+}
+
 #[test]
 fn a_full_disk_beside_a_dead_node_is_waiting_and_no_enospc() {
     let Some(disk) = SmallDisk::new(600) else { return };

@@ -6,8 +6,12 @@
 //!
 //! Readers share one read transaction, replaced after each apply: beginning one costs as much as the read itself.
 //!
+//! What is deleted leaves room in the file for what comes, and the file as large as it was. Where the disk has little room, a
+//! state of which little is left is written anew beside itself, as if it came from another node ([`State::written_anew`]).
+//!
 //! Invariants:
 //! * the state is always that of exactly its applied mark;
+//! * it knows how many bytes its keys and values are;
 //! * every value carries a checksum over its key and itself, so a bit that the disk changed is an error and never an answer:
 //!   reads then end in a [`Fault`], [`State::damage`] says why, and the node must stop and be rebuilt.
 
@@ -20,6 +24,7 @@ use baton_core::meta::{Fault, Key, Store, Value, decode_key, decode_value, encod
 use checked::CheckedFile;
 use redb::{Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 use seal::{seal, unseal};
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +35,8 @@ const ABOUT: TableDefinition<&str, &[u8]> = TableDefinition::new("about");
 const FORMAT: u64 = 1;
 const FORMAT_KEY: &str = "format";
 const APPLIED_KEY: &str = "applied";
+/// Bytes of all keys and values.
+const BYTES_KEY: &str = "bytes";
 /// Where the log ended when this state was taken from another node, and as of which entry that was.
 const IMPORTED_OVER_KEY: &str = "imported-over";
 
@@ -141,26 +148,44 @@ impl State {
         guard(WHAT, &self.path, || {
             let mut txn = self.db.begin_write().map_err(told)?;
             txn.set_durability(Durability::None).map_err(told)?;
+            let mut bytes = read_bytes(&txn.open_table(ABOUT).map_err(told)?)?;
             {
                 let mut table = txn.open_table(STATE).map_err(told)?;
                 for (key, value) in changes {
                     let key = encode_key(&key);
-                    match value {
+                    let (new, old) = match value {
                         Some(value) => {
                             let value = encode_value(&value).map_err(|error| Why::Io(std::io::Error::other(error)))?;
                             let sealed = seal(&key, &value);
-                            table.insert(key.as_slice(), sealed.as_slice()).map_err(told)?;
+                            let old = table.insert(key.as_slice(), sealed.as_slice()).map_err(told)?;
+                            (key.len() + sealed.len(), old.map(|old| key.len() + old.value().len()))
                         }
-                        None => drop(table.remove(key.as_slice()).map_err(told)?),
-                    }
+                        None => {
+                            let old = table.remove(key.as_slice()).map_err(told)?;
+                            (0, old.map(|old| key.len() + old.value().len()))
+                        }
+                    };
+                    bytes = (bytes + new as u64).saturating_sub(old.unwrap_or(0) as u64);
                 }
                 put_applied(&txn, to)?;
+                put_bytes(&txn, bytes)?;
             }
             txn.commit().map_err(told)
         })?;
         let view = guard(WHAT, &self.path, || View::of(&self.db, &self.path, &self.damage, &self.failed))?;
         *self.view.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(view);
         Ok(())
+    }
+
+    /// What the file takes on the disk, and how much of it the keys and values are.
+    pub fn size(&self) -> Result<(u64, u64), StorageError> {
+        const WHAT: &str = "look at the state";
+        let file = std::fs::metadata(&self.path).map_err(StorageError::io(WHAT, &self.path))?;
+        let bytes = guard(WHAT, &self.path, || {
+            let txn = self.db.begin_read().map_err(told)?;
+            read_bytes(&txn.open_table(ABOUT).map_err(told)?)
+        })?;
+        Ok((file.blocks() * 512, bytes))
     }
 
     /// Makes everything applied so far durable, and answers how far that is: the log is needed behind it only.
@@ -253,7 +278,13 @@ fn prepare(db: &Database) -> Result<(), Why> {
     {
         let txn = db.begin_read().map_err(told)?;
         match txn.open_table(ABOUT) {
-            Ok(_) => return Ok(()),
+            Ok(about) if about.get(BYTES_KEY).map_err(told)?.is_some() => return Ok(()),
+            Ok(_) => {
+                let bytes = count_bytes(&txn.open_table(STATE).map_err(told)?)?;
+                let txn = db.begin_write().map_err(told)?;
+                put_bytes(&txn, bytes)?;
+                return txn.commit().map_err(told);
+            }
             Err(redb::TableError::TableDoesNotExist(_)) => {}
             Err(error) => return Err(told(error)),
         }
@@ -262,6 +293,7 @@ fn prepare(db: &Database) -> Result<(), Why> {
     txn.open_table(STATE).map_err(told)?;
     put_about(&txn, FORMAT_KEY, &FORMAT.to_le_bytes())?;
     put_applied(&txn, Mark::default())?;
+    put_bytes(&txn, 0)?;
     txn.commit().map_err(told)
 }
 
@@ -275,6 +307,24 @@ fn put_applied(txn: &redb::WriteTransaction, applied: Mark) -> Result<(), Why> {
     let mut value = applied.index.to_le_bytes().to_vec();
     value.extend(applied.term.to_le_bytes());
     put_about(txn, APPLIED_KEY, &value)
+}
+
+fn put_bytes(txn: &redb::WriteTransaction, bytes: u64) -> Result<(), Why> {
+    put_about(txn, BYTES_KEY, &bytes.to_le_bytes())
+}
+
+fn read_bytes(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<u64, Why> {
+    read_about(table, BYTES_KEY).map(|[bytes]| bytes)
+}
+
+/// Of a state that an older build wrote.
+fn count_bytes(table: &impl ReadableTable<&'static [u8], &'static [u8]>) -> Result<u64, Why> {
+    let mut bytes = 0;
+    for pair in table.iter().map_err(told)? {
+        let (key, value) = pair.map_err(told)?;
+        bytes += (key.value().len() + value.value().len()) as u64;
+    }
+    Ok(bytes)
 }
 
 /// One of the state's words about itself, as numbers.

@@ -5,7 +5,9 @@
 //! taker builds a new database beside the old one and puts it in its place at once when all of it came and is right; until
 //! then the old one stays as it is.
 
-use super::{FORMAT, IMPORTED_OVER_KEY, STATE, State, View, Why, guard, put_about, put_applied, told, unseal};
+use super::{
+    FORMAT, IMPORTED_OVER_KEY, STATE, State, View, Why, guard, put_about, put_applied, put_bytes, told, unseal,
+};
 use crate::storage::{Mark, StorageError, sync_folder};
 use baton_core::meta::{decode_key, decode_value};
 use redb::{Database, Durability};
@@ -34,12 +36,14 @@ pub enum Part {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Total {
     pairs: u64,
+    bytes: u64,
     sum: u32,
 }
 
 impl Total {
     fn add(&mut self, pairs: &[Pair]) {
         for (key, value) in pairs {
+            self.bytes += (key.len() + value.len()) as u64;
             let lengths = ((key.len() as u64) << 32 | value.len() as u64).to_le_bytes();
             for bytes in [&lengths[..], key, value] {
                 self.sum = crc32c::crc32c_append(self.sum, bytes);
@@ -164,7 +168,7 @@ impl Import {
                 Err(self.bad(format!("it has format {format} and this version of baton reads {FORMAT}")))
             }
             (Part::Pairs(pairs), Some(_), false) => self.add_pairs(&pairs),
-            (Part::End { pairs, sum }, Some(_), false) if self.total == (Total { pairs, sum }) => {
+            (Part::End { pairs, sum }, Some(_), false) if (self.total.pairs, self.total.sum) == (pairs, sum) => {
                 self.ended = true;
                 Ok(())
             }
@@ -198,8 +202,8 @@ impl Import {
     }
 
     /// Puts the new state in the old one's place, durably, and opens it. Whoever still has the old one open reads what it
-    /// held; what is written to it is lost. `over`: where the log ends, which is to be reset to the new state next.
-    pub fn finish(self, cache_bytes: usize, over: u64) -> Result<State, StorageError> {
+    /// held; what is written to it is lost. `over`: where the log ends, if it is to be reset to the new state next.
+    pub fn finish(self, cache_bytes: usize, over: Option<u64>) -> Result<State, StorageError> {
         const WHAT: &str = "put a snapshot in the place of";
         let applied = match self.applied {
             Some(applied) if self.ended => applied,
@@ -210,7 +214,10 @@ impl Import {
             txn.set_durability(Durability::Immediate).map_err(told)?;
             txn.set_quick_repair(true);
             put_applied(&txn, applied)?;
-            put_about(&txn, IMPORTED_OVER_KEY, &[over.to_le_bytes(), applied.index.to_le_bytes()].concat())?;
+            put_bytes(&txn, self.total.bytes)?;
+            if let Some(over) = over {
+                put_about(&txn, IMPORTED_OVER_KEY, &[over.to_le_bytes(), applied.index.to_le_bytes()].concat())?;
+            }
             txn.commit().map_err(told)
         })?;
         drop(self.db);
@@ -240,7 +247,16 @@ impl State {
         for part in parts {
             import.add(part?)?;
         }
-        import.finish(cache_bytes, over)
+        import.finish(cache_bytes, Some(over))
+    }
+
+    /// The same state in a file of its own size, durable, in the place of this one's.
+    pub fn written_anew(&self, cache_bytes: usize) -> Result<State, StorageError> {
+        let mut import = Import::begin(&self.path)?;
+        for part in self.export() {
+            import.add(part?)?;
+        }
+        import.finish(cache_bytes, self.imported_over())
     }
 }
 

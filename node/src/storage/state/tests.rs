@@ -68,6 +68,7 @@ enum Step {
     Get(Key),
     Range(Key, Key, usize),
     Reopen,
+    WriteAnew,
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -77,6 +78,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => any_key().prop_map(Step::Get),
         4 => (any_key(), any_key(), 0..9usize).prop_map(|(from, to, max)| Step::Range(from, to, max)),
         1 => Just(Step::Reopen),
+        1 => Just(Step::WriteAnew),
     ]
 }
 
@@ -101,10 +103,69 @@ proptest! {
                     drop(state);
                     state = open(&dir);
                 }
+                Step::WriteAnew => {
+                    let applied = state.applied();
+                    state = state.written_anew(CACHE).unwrap();
+                    prop_assert_eq!(state.applied(), applied);
+                }
             }
+            prop_assert_eq!(state.size().unwrap().1, bytes_of(&state));
         }
         prop_assert_eq!(all(&state), all(&model));
     }
+}
+
+/// Of all keys and values, counted.
+fn bytes_of(state: &State) -> u64 {
+    let pairs = state.export().flat_map(|part| match part.unwrap() {
+        Part::Pairs(pairs) => pairs,
+        _ => Vec::new(),
+    });
+    pairs.map(|(key, value)| (key.len() + value.len()) as u64).sum()
+}
+
+#[test]
+fn a_state_of_which_most_was_deleted_is_written_anew_in_little_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(&dir);
+    let long = |n: u64| Key::Extent(Ino(n), 4096);
+    state.apply(mark(1), (1..2_000).map(|n| (long(n), Some(inline(n))))).unwrap();
+    state.checkpoint().unwrap();
+    state.apply(mark(2), (11..2_000).map(|n| (long(n), None))).unwrap();
+    state.checkpoint().unwrap();
+    let ((before, bytes), model) = (state.size().unwrap(), all(&state));
+    assert!(before > 4_000_000 && bytes < 50_000, "{before} bytes of file for {bytes}");
+    let anew = state.written_anew(CACHE).unwrap();
+    assert_eq!((anew.applied(), all(&anew), all(&state)), (mark(2), model.clone(), model.clone()));
+    assert!(anew.size().unwrap().0 < before / 3, "{:?}", anew.size());
+    drop((state, anew));
+    // It was durable at once.
+    let again = open(&dir);
+    assert_eq!((again.applied(), all(&again)), (mark(2), model));
+    again.apply(mark(3), [change(1)]).unwrap();
+}
+
+#[test]
+fn what_was_imported_over_is_known_behind_writing_anew() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    some_state(&from, 0);
+    let taken = State::import(&path(&to), CACHE, 25, open(&from).export()).unwrap();
+    assert_eq!(taken.written_anew(CACHE).unwrap().imported_over(), Some(25));
+    let state = open(&from);
+    assert_eq!(state.written_anew(CACHE).unwrap().imported_over(), None);
+}
+
+#[test]
+fn the_bytes_of_a_state_of_an_older_build_are_counted_when_it_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    some_state(&dir, 0);
+    let db = Database::create(path(&dir)).unwrap();
+    let txn = db.begin_write().unwrap();
+    assert!(txn.open_table(ABOUT).unwrap().remove(BYTES_KEY).unwrap().is_some());
+    txn.commit().unwrap();
+    drop(db);
+    let state = open(&dir);
+    assert_eq!(state.size().unwrap().1, bytes_of(&state));
 }
 
 #[test]
