@@ -211,7 +211,7 @@ impl StoreThread {
             };
             let stop = matches!(job, Some(StoreJob::Stop));
             let outcome = job.map_or(Ok(()), |job| self.carry_out(job)).and_then(|()| self.checkpoint_if_due(stop));
-            let outcome = outcome.map(|()| self.make_room_if_short());
+            let outcome = outcome.and_then(|()| self.make_room_if_short());
             if let Err(error) = outcome {
                 tracing::error!("{error}");
                 self.tell(Event::Stop);
@@ -283,14 +283,19 @@ impl StoreThread {
     }
 
     /// What was deleted leaves the state's file as large as it was: where the disk has little room, that is got back.
-    fn make_room_if_short(&mut self) {
+    fn make_room_if_short(&mut self) -> Result<(), StorageError> {
         if self.looked.elapsed() < LOOK_FOR_ROOM || self.room.free().is_none_or(|free| free >= ROOM_SHORT) {
-            return;
+            return Ok(());
         }
         self.looked = Instant::now();
         let state = self.state.get();
-        if let Err(why) = self.make_room(&state) {
-            tracing::warn!("the state could not be written anew to make room: {why}");
+        match self.make_room(&state) {
+            Err(error) if error.is_full() => {
+                tracing::warn!("the state could not be written anew to make room: {error}");
+                Ok(())
+            }
+            // It may be in the old one's place already: what is written to that one now is lost.
+            outcome => outcome,
         }
     }
 
