@@ -412,12 +412,7 @@ async fn serve(
     };
     let (stop_serving, stopped) = oneshot::channel();
     tokio::spawn(services.serve(listener, stopped));
-    let repair = Repair {
-        slices: handle.slices.clone(),
-        reader: handle.reader.clone(),
-        events: handle.events.clone(),
-        begun: Default::default(),
-    };
+    let repair = Repair::new(handle.slices.clone(), handle.events.clone());
     // Not on this runtime: it reads the state and the disk at length.
     handle.slices.bulk.spawn(repair.run());
     let _gone = ready.send(handle);

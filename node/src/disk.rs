@@ -274,22 +274,29 @@ impl StoreThread {
             import.add(part).map_err(|e| e.to_string())?;
         }
         let state = import.finish(STATE_CACHE_BYTES, Some(self.log.last_index())).map_err(|e| e.to_string())?;
-        let (applied, before) = (state.applied(), self.state.get());
-        self.state.set(state);
+        let before = self.state.get();
+        let applied = self.goes_on_with(state);
         self.tell(Event::Overtaken(before));
+        Ok(applied)
+    }
+
+    /// This state, all of it durable, is the node's from here on.
+    fn goes_on_with(&mut self, state: State) -> Mark {
+        let applied = state.applied();
+        self.state.set(state);
         self.dirty = 0;
         self.since = None;
-        Ok(applied)
+        applied
     }
 
     /// What was deleted leaves the state's file as large as it was: where the disk has little room, that is got back.
     fn make_room_if_short(&mut self) -> Result<(), StorageError> {
-        if self.looked.elapsed() < LOOK_FOR_ROOM || self.room.free().is_none_or(|free| free >= ROOM_SHORT) {
+        if self.looked.elapsed() < LOOK_FOR_ROOM {
             return Ok(());
         }
         self.looked = Instant::now();
-        let state = self.state.get();
-        match self.make_room(&state) {
+        let Some(free) = self.room.free().filter(|free| *free < ROOM_SHORT) else { return Ok(()) };
+        match self.make_room(free) {
             Err(error) if error.is_full() => {
                 tracing::warn!("the state could not be written anew to make room: {error}");
                 Ok(())
@@ -299,17 +306,14 @@ impl StoreThread {
         }
     }
 
-    fn make_room(&mut self, state: &State) -> Result<(), StorageError> {
-        let (Some(free), (file, used)) = (self.room.free(), state.size()?) else { return Ok(()) };
+    fn make_room(&mut self, free: u64) -> Result<(), StorageError> {
+        let state = self.state.get();
+        let (file, used) = state.size()?;
         let anew = used + used / 2;
         if file < 2 * anew + WORTH_GETTING || free < anew + 2 * ROOM_MIN {
             return Ok(());
         }
-        let state = state.written_anew(STATE_CACHE_BYTES)?;
-        let applied = state.applied();
-        self.state.set(state);
-        self.dirty = 0;
-        self.since = None;
+        let applied = self.goes_on_with(state.written_anew(STATE_CACHE_BYTES)?);
         self.tell(Event::Input(Input::Checkpointed(applied.index)));
         tracing::info!(
             "the state was written anew: it had taken {} MiB on the disk, for {} MiB",

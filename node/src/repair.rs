@@ -9,7 +9,7 @@ use crate::slices::{Slices, Survey};
 use crate::storage::slices::ScrubPlace;
 use baton_core::meta::{Key, SliceInfo, Value};
 use baton_core::mount::SliceFault;
-use baton_core::node::{Input, Reader, Shares, Walk, copies_wanted, is_full_disk, missing, spare_copy, wants_copy};
+use baton_core::node::{Input, Shares, Walk, copies_wanted, is_full_disk, missing, spare_copy, wants_copy};
 use baton_core::types::{Members, NodeId, SessionId, SliceId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,14 +36,17 @@ const LISTED_WITHIN: Duration = Duration::from_secs(300);
 const FETCHES: usize = 4;
 
 pub(crate) struct Repair {
-    pub(crate) slices: Arc<Slices>,
-    pub(crate) reader: Reader,
-    pub(crate) events: Events,
+    slices: Arc<Slices>,
+    events: Events,
     /// Slices of which this node was to have a copy, listed nowhere yet, and when it began to make it.
-    pub(crate) begun: BTreeMap<SliceId, Instant>,
+    begun: BTreeMap<SliceId, Instant>,
 }
 
 impl Repair {
+    pub(crate) fn new(slices: Arc<Slices>, events: Events) -> Repair {
+        Repair { slices, events, begun: BTreeMap::new() }
+    }
+
     pub(crate) async fn run(mut self) {
         let mut place = ScrubPlace::default();
         let mut pause = WALK_PAUSE;
@@ -70,7 +73,7 @@ impl Repair {
         let scrubbed = tokio::task::spawn_blocking(move || store.scrub(place, SCRUB_BYTES)).await;
         let Ok(Ok(scrubbed)) = scrubbed else { return ScrubPlace::default() };
         for id in scrubbed.damaged {
-            let info = self.reader.with_state(|state| state.get(&Key::Slice(id)));
+            let info = self.slices.reader.with_state(|state| state.get(&Key::Slice(id)));
             let Ok(Some(Value::Slice(info))) = info else { continue };
             tracing::error!(slice = %id, "a slice on this disk is damaged");
             if let Some(other) = info.nodes.iter().find(|node| **node != self.slices.me) {
@@ -86,8 +89,8 @@ impl Repair {
         let (mut copied, mut lacks, mut spare) = (0, 0, Vec::new());
         let take_until = Instant::now() + take_for;
         let mut took = false;
-        let began = self.reader.applied();
-        let members = match self.reader.with_state(|state| state.get(&Key::Members)) {
+        let began = self.slices.reader.applied();
+        let members = match self.slices.reader.with_state(|state| state.get(&Key::Members)) {
             Ok(Some(Value::Members(members))) => members,
             _ => return Found { all_is_well: true, shares: None }, // no cluster yet
         };
@@ -95,8 +98,10 @@ impl Repair {
         let mut now_kept = Shares::new(&members);
         loop {
             self.drop_spare_copies().await;
-            let step =
-                self.reader.with_state(|state| state.range(&Key::Slice(from), &Key::Session(SessionId(0)), STEP));
+            let step = self
+                .slices
+                .reader
+                .with_state(|state| state.range(&Key::Slice(from), &Key::Session(SessionId(0)), STEP));
             let Ok(step) = step else { return Found { all_is_well: true, shares: None } };
             let Some(last) = step.last().and_then(|(key, _)| slice_of(key)) else { break };
             let mut takes = BTreeMap::new();
@@ -137,7 +142,7 @@ impl Repair {
             tracing::info!(copied, "copies of slices were made here");
         }
         // Where too few nodes are left, nobody can make what is missing.
-        let spaces = self.reader.spaces();
+        let spaces = self.slices.reader.spaces();
         let has_room = |node: &&NodeId| !spaces.get(*node).is_some_and(is_full_disk);
         let can_be_made = members.keeping().iter().filter(has_room).count() >= copies_wanted(members.staying().len());
         let is_short = survey.short > 0 && can_be_made;
@@ -159,7 +164,7 @@ impl Repair {
     ) -> Vec<Made> {
         let mut fetching = tokio::task::JoinSet::new();
         let mut made = Vec::new();
-        let spaces = self.reader.spaces();
+        let spaces = self.slices.reader.spaces();
         for (key, value) in step {
             let (Some(id), Value::Slice(mut info)) = (slice_of(&key), value) else { continue };
             info.nodes.retain(|node| members.nodes.contains_key(node));
@@ -198,7 +203,7 @@ impl Repair {
             self.slices.take_spare().into_iter().partition(|id| self.begun.contains_key(id));
         later.into_iter().for_each(|id| self.slices.note_spare(id));
         for ids in spare.chunks(STEP) {
-            let is_listed = |id: &SliceId| match self.reader.with_state(|state| state.get(&Key::Slice(*id))) {
+            let is_listed = |id: &SliceId| match self.slices.reader.with_state(|state| state.get(&Key::Slice(*id))) {
                 Ok(Some(Value::Slice(info))) => info.nodes.contains(&self.slices.me),
                 Ok(None) => false,
                 _ => true,
@@ -214,7 +219,7 @@ impl Repair {
     /// Drops what no file refers to and whose session has ended.
     async fn collect_garbage(&self) {
         for ids in self.slices.store.ids().chunks(STEP) {
-            let garbage = self.reader.with_state(|state| {
+            let garbage = self.slices.reader.with_state(|state| {
                 let Ok(Some(Value::Volume(volume))) = state.get(&Key::Volume) else { return Vec::new() };
                 let ended = |id: &SliceId| {
                     // A session that this node has not heard of yet is not one that ended.

@@ -311,13 +311,12 @@ impl Slices {
     /// there are more.
     pub(crate) async fn verify(
         &self,
-        reader: &Reader,
         behind: SliceId,
         mend: bool,
     ) -> Result<(Vec<VerifiedCopy>, Option<SliceId>), Fault> {
         let from = SliceId { number: behind.number.saturating_add(1), ..behind };
         let found =
-            reader.with_state(|state| state.range(&Key::Slice(from), &Key::Session(SessionId(0)), VERIFY_STEP))?;
+            self.reader.with_state(|state| state.range(&Key::Slice(from), &Key::Session(SessionId(0)), VERIFY_STEP))?;
         let full = found.len() == VERIFY_STEP;
         let last = found.last().and_then(|(key, _)| if let Key::Slice(id) = key { Some(*id) } else { None });
         let mut copies = Vec::new();

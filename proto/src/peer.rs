@@ -153,8 +153,7 @@ impl From<ToPeer> for v1::ToPeer {
             ToPeer::Beat { term, sent } => Is::Beat(to_peer::Clock { term, sent, life: 0, hangs: false }),
             ToPeer::Promise { term, sent, life, hangs } => Is::Promise(to_peer::Clock { term, sent, life, hangs }),
             ToPeer::Copied { slice, instead_of, life } => {
-                let instead_of = instead_of.map(|node| node.0);
-                Is::Copied(to_peer::Copied { slice: slice.into_wire(), instead_of, life })
+                Is::Copied(to_peer::Copied { slice: slice.into_wire(), instead_of: instead_of.into_wire(), life })
             }
             ToPeer::Spaces(spaces) => {
                 let one = |(node, space): (NodeId, Space)| to_peer::NodeSpace {
@@ -234,7 +233,7 @@ impl TryFrom<v1::ToPeer> for ToPeer {
             }
             Is::Copied(to_peer::Copied { slice, instead_of, life }) => ToPeer::Copied {
                 slice: need(slice, "copied.slice")?,
-                instead_of: instead_of.map(|node| need(node, "copied.instead_of")).transpose()?,
+                instead_of: need(instead_of, "copied.instead_of")?,
                 life,
             },
             Is::Spaces(to_peer::Spaces { spaces }) => {

@@ -242,7 +242,6 @@ fn a_full_disk_is_enospc_until_something_is_deleted_and_reading_goes_on() {
     cluster.assert_sound();
 }
 
-/// One node has no room and one is away: that passes, and nobody is told that the file system is full.
 /// What is written in small pieces lies in the state of every node, in a file that does not get smaller by itself.
 #[test]
 fn small_files_that_are_deleted_make_room() {
@@ -271,6 +270,7 @@ fn small_files_that_are_deleted_make_room() {
     cluster.assert_sound();
 }
 
+/// One node has no room and one is away: that passes, and nobody is told that the file system is full.
 #[test]
 fn a_full_disk_beside_a_dead_node_is_waiting_and_no_enospc() {
     let Some(disk) = SmallDisk::new(600) else { return };

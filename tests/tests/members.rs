@@ -22,6 +22,17 @@ fn slices_in_use(cluster: &Cluster) -> u64 {
     before.rsplit(' ').next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
+/// A few copies more may be there that nobody knows of: of slices that were given up on a node that was slow, and had them after
+/// all, or that were stored again under another name.
+fn wait_kept_thrice(cluster: &Cluster, all: u64) {
+    let few = all.div_ceil(20);
+    eventually_ok(Duration::from_secs(60), || {
+        let kept: Vec<u64> = cluster.ids().into_iter().map(|id| slices(cluster, id)).collect();
+        let thrice = (3 * all..=3 * all + few).contains(&kept.iter().sum());
+        thrice.then_some(()).ok_or_else(|| format!("each of {all} slices is kept three times, and not {kept:?}"))
+    });
+}
+
 fn voters(cluster: &Cluster) -> usize {
     let nodes = cluster.status(cluster.leader()).nodes;
     nodes.iter().filter(|node| node.role() != baton_proto::v1::Role::Learner).count()
@@ -94,12 +105,7 @@ fn a_node_that_joins_full_disks_makes_room_on_them() {
     }
     // What was stored in vain goes with the mount, what moved is not where it was.
     drop(mount);
-    let (ids, few) = (cluster.ids(), all.div_ceil(20));
-    eventually_ok(Duration::from_secs(60), || {
-        let kept: Vec<u64> = ids.iter().map(|id| slices(&cluster, *id)).collect();
-        let thrice = (3 * all..=3 * all + few).contains(&kept.iter().sum());
-        thrice.then_some(()).ok_or_else(|| format!("each of {all} slices is kept three times, and not {kept:?}"))
-    });
+    wait_kept_thrice(&cluster, all);
 }
 
 #[test]
@@ -165,15 +171,7 @@ fn what_a_node_kept_is_made_elsewhere_when_it_is_away_for_long_and_goes_when_it_
     assert_kept(&promised, &load[0]);
     cluster.restart(dead);
     eventually("it is back", Duration::from_secs(20), || (!is_away(&cluster)).then_some(()));
-    let ids = cluster.ids();
-    // A few copies may be there that nobody knows of: of slices that were given up on a node that was slow, and had them after
-    // all, or that were stored again under another name.
-    let few = all.div_ceil(20);
-    eventually_ok(Duration::from_secs(60), || {
-        let held = counts(&cluster, &ids);
-        let thrice = (3 * all..=3 * all + few).contains(&held.iter().sum());
-        thrice.then_some(()).ok_or_else(|| format!("each of {all} slices is kept three times, and not {held:?}"))
-    });
+    wait_kept_thrice(&cluster, all);
     wait_for_all_copies(&cluster);
     cluster.assert_sound();
     cluster.deep_check(&[]).expect("nothing wrong");

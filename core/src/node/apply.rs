@@ -56,16 +56,8 @@ impl NodeMachine {
                 Item::OpenSession { client, nonce } => self.apply_open_session(batch.stamp, client, nonce),
                 Item::EndSession(session) => self.apply_end_session(session),
                 Item::Members { request, change } => self.apply_members(request, &change),
-                Item::DropSpare(id) => {
-                    if self.apply_drop_spare(id).is_err() {
-                        self.stop("the list of a slice's copies cannot be read");
-                    }
-                }
-                Item::Copied { slice, node, instead_of } => {
-                    if self.apply_copied(slice, node, instead_of).is_err() {
-                        self.stop("the list of a slice's copies cannot be read");
-                    }
-                }
+                Item::DropSpare(id) => self.apply_drop_spare(id),
+                Item::Copied { slice, node, instead_of } => self.apply_copied(slice, node, instead_of),
                 Item::Command { command, deny } => {
                     let session = command.session;
                     if self.apply_command(batch.stamp, command, deny) {

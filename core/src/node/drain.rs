@@ -20,8 +20,8 @@ use super::io::Output;
 use super::members::listed;
 use super::messages::Item;
 use super::placement::{list_copy, spare_copy};
-use crate::meta::{Fault, Key, Store, Value};
-use crate::types::{NodeId, SliceId};
+use crate::meta::{Key, SliceInfo, Store, Value};
+use crate::types::{Members, NodeId, SliceId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Copies too many that go with one tick.
@@ -118,38 +118,40 @@ impl NodeMachine {
     }
 
     /// One copy of a slice goes if there are too many: looked at again here, where everybody finds the same.
-    pub(super) fn apply_drop_spare(&mut self, id: SliceId) -> Result<(), Fault> {
-        let state = self.shared.read();
-        let (Some(members), Some(Value::Slice(mut info))) = (listed(&*state)?, state.get(&Key::Slice(id))?) else {
-            return Ok(());
-        };
-        drop(state);
-        let Some(spare) = spare_copy(&members, id, &info) else { return Ok(()) };
-        info.nodes.retain(|node| *node != spare);
-        self.keep(BTreeMap::from([(Key::Slice(id), Some(Value::Slice(info)))]));
-        self.is_spare(spare, id);
-        Ok(())
+    pub(super) fn apply_drop_spare(&mut self, id: SliceId) {
+        self.change_copies(id, None, |members, info| {
+            let spare = spare_copy(members, id, info)?;
+            info.nodes.retain(|node| *node != spare);
+            Some(spare)
+        });
     }
 
     /// A node has a copy of a slice; it may have begun to make it under another list of nodes, or of copies.
-    pub(super) fn apply_copied(&mut self, id: SliceId, node: NodeId, instead_of: Option<NodeId>) -> Result<(), Fault> {
+    pub(super) fn apply_copied(&mut self, id: SliceId, node: NodeId, instead_of: Option<NodeId>) {
+        self.change_copies(id, Some(node), |members, info| list_copy(members, info, node, instead_of));
+    }
+
+    /// Changes the list of a slice's copies; `change` answers whose copy nobody needs then, `gone` is whose nobody needs where
+    /// there is no such slice any more.
+    fn change_copies(
+        &mut self,
+        id: SliceId,
+        gone: Option<NodeId>,
+        change: impl FnOnce(&Members, &mut SliceInfo) -> Option<NodeId>,
+    ) {
         let state = self.shared.read();
-        let (members, value) = (listed(&*state)?, state.get(&Key::Slice(id))?);
+        let found = listed(&*state).and_then(|members| Ok((members, state.get(&Key::Slice(id))?)));
         drop(state);
-        let spare = match (members, value) {
-            (Some(members), Some(Value::Slice(mut info))) => {
-                let spare = list_copy(&members, &mut info, node, instead_of);
+        let spare = match found {
+            Ok((Some(members), Some(Value::Slice(mut info)))) => {
+                let spare = change(&members, &mut info);
                 self.keep(BTreeMap::from([(Key::Slice(id), Some(Value::Slice(info)))]));
                 spare
             }
-            _ => Some(node),
+            Ok(_) => gone,
+            Err(_) => return self.stop("the list of a slice's copies cannot be read"),
         };
-        spare.into_iter().for_each(|spare| self.is_spare(spare, id));
-        Ok(())
-    }
-
-    fn is_spare(&mut self, node: NodeId, id: SliceId) {
-        if node == self.config.id {
+        if spare == Some(self.config.id) {
             self.out.push(Output::SpareCopy(id));
         }
     }

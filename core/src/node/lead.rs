@@ -338,12 +338,16 @@ impl NodeMachine {
         }
     }
 
+    /// Room on a node's disk. What it said long ago, perhaps before it died, says nothing of today.
+    fn space_of(&self, node: NodeId) -> Option<Space> {
+        self.space.get(&node).filter(|(_, at)| self.now.mono < at + SPACE_RECENT_US).map(|(space, _)| *space)
+    }
+
     /// Every node places slices, and looks what should move where, by what is known of a moment ago. The leader hears it from all,
     /// and tells all.
     pub(super) fn tell_spaces(&mut self) {
-        let recent = |space: &Space, at: u64| space.total > 0 && self.now.mono < at + SPACE_RECENT_US;
-        let known = self.space.iter().filter(|(_, (space, at))| recent(space, *at));
-        let spaces: BTreeMap<NodeId, Space> = known.map(|(node, (space, _))| (*node, *space)).collect();
+        let known = self.space.keys().filter_map(|node| Some((*node, self.space_of(*node).filter(|s| s.total > 0)?)));
+        let spaces: BTreeMap<NodeId, Space> = known.collect();
         if self.is_leader() {
             for to in self.others() {
                 self.send(to, ToPeer::Spaces(spaces.clone()));
@@ -429,12 +433,10 @@ impl NodeMachine {
     /// Whether those that vote, are there and have room are no majority. One whose disk is full is one that the others can do
     /// without, as long as they can.
     fn is_full(&self) -> bool {
-        // What a node said long ago, perhaps before it died, says nothing of today.
-        let said = |node: &NodeId| self.space.get(node).filter(|(_, at)| self.now.mono < at + SPACE_RECENT_US);
-        let is_full = |node: &NodeId| said(node).is_some_and(|(space, _)| is_full_disk(space));
+        let is_full = |node: &NodeId| self.space_of(*node).is_some_and(|space| is_full_disk(&space));
         // One that leads since a moment ago has not heard from everybody yet.
         let waits = self.now.mono < self.lead.since + SPACE_RECENT_US;
-        let is_there = |node: &NodeId| *node == self.config.id || waits || said(node).is_some();
+        let is_there = |node: &NodeId| *node == self.config.id || waits || self.space_of(*node).is_some();
         let has_room = |node: &&NodeId| !is_full(node) && is_there(node);
         self.voters.iter().any(is_full) && self.voters.iter().filter(has_room).count() <= self.voters.len() / 2
     }

@@ -72,7 +72,7 @@ impl Admin for AdminService {
     async fn verify(&self, request: Request<v1::VerifyRequest>) -> Result<Response<v1::VerifyReply>, Status> {
         let v1::VerifyRequest { session, number, mend } = request.into_inner();
         let behind = SliceId { session: SessionId(session), number };
-        let verified = self.node.slices().verify(self.node.reader(), behind, mend).await;
+        let verified = self.node.slices().verify(behind, mend).await;
         let (copies, more) = verified.map_err(|_| Status::data_loss("the state cannot be read"))?;
         let row = |copy: VerifiedCopy| v1::VerifiedCopy {
             session: copy.id.session.0,

@@ -40,6 +40,9 @@ const BYTES_KEY: &str = "bytes";
 /// Where the log ended when this state was taken from another node, and as of which entry that was.
 const IMPORTED_OVER_KEY: &str = "imported-over";
 
+/// The table of what the state says of itself, open for writing.
+type About<'txn> = redb::Table<'txn, &'static str, &'static [u8]>;
+
 /// Why a read or write did not work, before it is known what was tried.
 #[derive(Debug, thiserror::Error)]
 enum Why {
@@ -148,8 +151,9 @@ impl State {
         guard(WHAT, &self.path, || {
             let mut txn = self.db.begin_write().map_err(told)?;
             txn.set_durability(Durability::None).map_err(told)?;
-            let mut bytes = read_bytes(&txn.open_table(ABOUT).map_err(told)?)?;
             {
+                let mut about = txn.open_table(ABOUT).map_err(told)?;
+                let mut bytes = read_bytes(&about)?;
                 let mut table = txn.open_table(STATE).map_err(told)?;
                 for (key, value) in changes {
                     let key = encode_key(&key);
@@ -167,8 +171,8 @@ impl State {
                     };
                     bytes = (bytes + new as u64).saturating_sub(old.unwrap_or(0) as u64);
                 }
-                put_applied(&txn, to)?;
-                put_bytes(&txn, bytes)?;
+                put_applied(&mut about, to)?;
+                put_bytes(&mut about, bytes)?;
             }
             txn.commit().map_err(told)
         })?;
@@ -195,8 +199,12 @@ impl State {
             txn.set_durability(Durability::Immediate).map_err(told)?;
             // So that opening after a crash does not read all of it.
             txn.set_quick_repair(true);
-            let applied = read_applied(&txn.open_table(ABOUT).map_err(told)?)?;
-            put_applied(&txn, applied)?;
+            let applied = {
+                let mut about = txn.open_table(ABOUT).map_err(told)?;
+                let applied = read_applied(&about)?;
+                put_applied(&mut about, applied)?;
+                applied
+            };
             txn.commit().map_err(told)?;
             Ok(applied)
         })
@@ -282,7 +290,7 @@ fn prepare(db: &Database) -> Result<(), Why> {
             Ok(_) => {
                 let bytes = count_bytes(&txn.open_table(STATE).map_err(told)?)?;
                 let txn = db.begin_write().map_err(told)?;
-                put_bytes(&txn, bytes)?;
+                put_bytes(&mut txn.open_table(ABOUT).map_err(told)?, bytes)?;
                 return txn.commit().map_err(told);
             }
             Err(redb::TableError::TableDoesNotExist(_)) => {}
@@ -291,26 +299,29 @@ fn prepare(db: &Database) -> Result<(), Why> {
     }
     let txn = db.begin_write().map_err(told)?;
     txn.open_table(STATE).map_err(told)?;
-    put_about(&txn, FORMAT_KEY, &FORMAT.to_le_bytes())?;
-    put_applied(&txn, Mark::default())?;
-    put_bytes(&txn, 0)?;
+    {
+        let mut about = txn.open_table(ABOUT).map_err(told)?;
+        put_about(&mut about, FORMAT_KEY, &FORMAT.to_le_bytes())?;
+        put_applied(&mut about, Mark::default())?;
+        put_bytes(&mut about, 0)?;
+    }
     txn.commit().map_err(told)
 }
 
-fn put_about(txn: &redb::WriteTransaction, key: &str, value: &[u8]) -> Result<(), Why> {
+fn put_about(about: &mut About, key: &str, value: &[u8]) -> Result<(), Why> {
     let sealed = seal(key.as_bytes(), value);
-    txn.open_table(ABOUT).map_err(told)?.insert(key, sealed.as_slice()).map_err(told)?;
+    about.insert(key, sealed.as_slice()).map_err(told)?;
     Ok(())
 }
 
-fn put_applied(txn: &redb::WriteTransaction, applied: Mark) -> Result<(), Why> {
+fn put_applied(about: &mut About, applied: Mark) -> Result<(), Why> {
     let mut value = applied.index.to_le_bytes().to_vec();
     value.extend(applied.term.to_le_bytes());
-    put_about(txn, APPLIED_KEY, &value)
+    put_about(about, APPLIED_KEY, &value)
 }
 
-fn put_bytes(txn: &redb::WriteTransaction, bytes: u64) -> Result<(), Why> {
-    put_about(txn, BYTES_KEY, &bytes.to_le_bytes())
+fn put_bytes(about: &mut About, bytes: u64) -> Result<(), Why> {
+    put_about(about, BYTES_KEY, &bytes.to_le_bytes())
 }
 
 fn read_bytes(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<u64, Why> {

@@ -6,7 +6,7 @@
 //! then the old one stays as it is.
 
 use super::{
-    FORMAT, IMPORTED_OVER_KEY, STATE, State, View, Why, guard, put_about, put_applied, put_bytes, told, unseal,
+    ABOUT, FORMAT, IMPORTED_OVER_KEY, STATE, State, View, Why, guard, put_about, put_applied, put_bytes, told, unseal,
 };
 use crate::storage::{Mark, StorageError, sync_folder};
 use baton_core::meta::{decode_key, decode_value};
@@ -213,10 +213,14 @@ impl Import {
             let mut txn = self.db.begin_write().map_err(told)?;
             txn.set_durability(Durability::Immediate).map_err(told)?;
             txn.set_quick_repair(true);
-            put_applied(&txn, applied)?;
-            put_bytes(&txn, self.total.bytes)?;
-            if let Some(over) = over {
-                put_about(&txn, IMPORTED_OVER_KEY, &[over.to_le_bytes(), applied.index.to_le_bytes()].concat())?;
+            {
+                let mut about = txn.open_table(ABOUT).map_err(told)?;
+                put_applied(&mut about, applied)?;
+                put_bytes(&mut about, self.total.bytes)?;
+                if let Some(over) = over {
+                    let words = [over.to_le_bytes(), applied.index.to_le_bytes()].concat();
+                    put_about(&mut about, IMPORTED_OVER_KEY, &words)?;
+                }
             }
             txn.commit().map_err(told)
         })?;
