@@ -13,7 +13,7 @@ use crate::runner::{Runner, Stopped};
 use crate::service::{About, AdminService, MountService, PeersService, Services, SlicesService};
 use crate::slices::Slices;
 use crate::storage::{DataFolder, FolderError, RaftLog, SliceError, SliceStore, State, StorageError};
-use baton_core::node::{Config, Fit, NodeMachine, Recovered, listed};
+use baton_core::node::{Config, Fit, MergeRule, NodeMachine, Recovered, listed};
 use baton_core::types::{ClusterId, Members, NodeId, Owner};
 
 use rustix::process::{getegid, geteuid};
@@ -333,6 +333,7 @@ fn assemble(
             seed: drawn(),
             cluster: ClusterId(drawn() | 1),
             topology: config.topology.clone(),
+            merge: MergeRule::default(),
             away_after_us: u64::try_from(config.away_after.as_micros()).unwrap_or(u64::MAX),
             founder: Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() },
         },
@@ -368,11 +369,12 @@ fn assemble(
         slices: slices.clone(),
         conns: Arc::new(AtomicU64::new(1)),
     };
-    let disk = Disk::start(log, state.clone(), state_path, room, events);
+    let disk = Disk::start(log, state.clone(), state_path, room, events.clone());
     let runner = Runner {
         id: config.id,
         machine,
         events: queued,
+        tell: events,
         disk,
         sends_at_once: net.is_some(),
         peers: peers.clone(),

@@ -2,7 +2,7 @@
 //! that are too few are made more, some are taken over from fuller disks, what nothing refers to is dropped.
 //!
 //! It walks over the slices at a pace that leaves the disk to the programs. What a session of this moment stored and has not
-//! used yet is never touched: only slices of sessions that ended, and that no file refers to, are garbage.
+//! used yet is never touched, nor what was merged a moment ago: the core says what is garbage.
 
 use crate::handle::{Event, Events};
 use crate::slices::{Slices, Survey};
@@ -216,18 +216,11 @@ impl Repair {
         }
     }
 
-    /// Drops what no file refers to and whose session has ended.
+    /// Drops what no file refers to, nor ever will.
     async fn collect_garbage(&self) {
         for ids in self.slices.store.ids().chunks(STEP) {
-            let garbage = self.slices.reader.with_state(|state| {
-                let Ok(Some(Value::Volume(volume))) = state.get(&Key::Volume) else { return Vec::new() };
-                let ended = |id: &SliceId| {
-                    // A session that this node has not heard of yet is not one that ended.
-                    id.session < volume.next_session && matches!(state.get(&Key::Session(id.session)), Ok(None))
-                };
-                let unused = |id: &SliceId| matches!(state.get(&Key::Slice(*id)), Ok(None));
-                ids.iter().filter(|id| ended(id) && unused(id)).copied().collect::<Vec<_>>()
-            });
+            // What cannot be read now is looked at by the next walk.
+            let garbage = self.slices.reader.garbage(ids).unwrap_or_default();
             if !garbage.is_empty() {
                 tracing::info!(slices = garbage.len(), "slices that nothing refers to were dropped");
                 let store = self.slices.store.clone();

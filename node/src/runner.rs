@@ -2,7 +2,8 @@
 
 use crate::Clock;
 use crate::disk::Disk;
-use crate::handle::{Event, NotBroken, NotChanged, Sink};
+use crate::handle::{Event, Events, NotBroken, NotChanged, Sink};
+use crate::merging;
 use crate::peers::Peers;
 use crate::peers::grpc::Identity;
 use crate::slices::Slices;
@@ -45,6 +46,8 @@ pub(crate) struct Runner {
     pub(crate) id: NodeId,
     pub(crate) machine: NodeMachine,
     pub(crate) events: mpsc::UnboundedReceiver<Event>,
+    /// The other end: what was done for the machine beside it comes back this way.
+    pub(crate) tell: Events,
     pub(crate) disk: Disk,
     pub(crate) peers: Arc<dyn Peers>,
     /// What is sent has left when `send` returns.
@@ -229,6 +232,9 @@ impl Runner {
                 self.slices.bulk.spawn_blocking(move || ids.into_iter().for_each(|id| store.delete(id)));
             }
             Output::SpareCopy(id) => self.slices.note_spare(id),
+            Output::Merge(order) => {
+                self.slices.bulk.spawn(merging::carry_out(order, self.slices.clone(), self.tell.clone()));
+            }
             Output::Broke { request, reply } => {
                 if let Some(tell) = self.breaking.remove(&request) {
                     let _gone = tell.send(Ok(reply));

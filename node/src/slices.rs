@@ -139,6 +139,12 @@ impl Slices {
         Err(if is_full(nodes.len(), full) { SliceFault::Full } else { SliceFault::Unreachable })
     }
 
+    /// Of a slice, with those nodes that are not away for long.
+    pub(crate) fn copies_wanted_now(&self) -> usize {
+        let members = self.members();
+        copies_wanted(members.staying().len()).min(members.keeping().len())
+    }
+
     pub(crate) fn survey(&self) -> Option<Survey> {
         self.survey.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }

@@ -2,7 +2,7 @@
 
 use crate::bad::{BadMessage, Why};
 use crate::field::{Message, at_least, at_most, choices, enums, messages, need};
-use crate::types::few_nodes;
+use crate::types::{few_nodes, is_a_sessions};
 use crate::v1::{self, command::Op as WireOp, question::Query as WireQuery};
 use baton_core::limits::{INLINE_WRITE_MAX, LISTING_MAX, READ_MAX, SLICE_MAX, SYMLINK_MAX, XATTR_VALUE_MAX};
 use baton_core::meta::locks::{FileLock, LockOwner};
@@ -45,7 +45,7 @@ messages! {
     RemoveXattr = v1::RemoveXattr { ino, name };
     Reap = v1::Reap { ino };
     PlaceSlice = v1::PlaceSlice { id, nodes } if place_is_known;
-    Merge = v1::Merge { ino, content, offset, slice };
+    Merge = v1::Merge { ino, offset, slice, digest };
     Lock = v1::Lock { ino, owner, pid, start, end, exclusive, ticket };
     Unlock = v1::Unlock { ino, owner, start, end };
     CancelLock = v1::CancelLock { ino, owner, ticket };
@@ -177,7 +177,11 @@ impl TryFrom<v1::write::Data> for WriteData {
                 at_most(bytes.len(), INLINE_WRITE_MAX, "inline")?;
                 Ok(WriteData::Inline(bytes))
             }
-            v1::write::Data::Slice(slice) => Ok(WriteData::Slice(need(Some(slice), "slice")?)),
+            v1::write::Data::Slice(slice) => {
+                let slice: SliceRef = need(Some(slice), "slice")?;
+                is_a_sessions(&slice.id, "slice.id.session")?;
+                Ok(WriteData::Slice(slice))
+            }
         }
     }
 }

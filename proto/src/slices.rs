@@ -3,7 +3,7 @@
 
 use crate::bad::{BadMessage, Why};
 use crate::field::{Field, at_least, at_most, enums, messages, need};
-use crate::types::few_nodes;
+use crate::types::{few_nodes, is_a_sessions};
 use crate::v1;
 use baton_core::limits::SLICE_MAX;
 use baton_core::types::{NodeId, SliceId};
@@ -59,12 +59,16 @@ enums! {
 }
 
 messages! {
-    PutSlice = v1::PutSlice { id, data, replica_only } if slice_has_a_size;
+    PutSlice = v1::PutSlice { id, data, replica_only } if slice_may_be_put;
     GetSlice = v1::GetSlice { id, at, len, nodes } if range_is_within;
     SliceFailure = v1::SliceFailure { problem, detail };
 }
 
-fn slice_has_a_size(put: &PutSlice) -> Result<(), BadMessage> {
+fn slice_may_be_put(put: &PutSlice) -> Result<(), BadMessage> {
+    // What belongs to no session only nodes send each other.
+    if !put.replica_only {
+        is_a_sessions(&put.id, "id.session")?;
+    }
     at_least(put.data.len(), 1, "data")?;
     at_most(put.data.len(), SLICE_MAX, "data")
 }

@@ -1,7 +1,7 @@
 //! Ids, names, times, attributes, callers, errors.
 
 use crate::bad::{BadMessage, Why};
-use crate::field::{Field, at_most, enums, messages};
+use crate::field::{Field, Message, at_most, enums, messages};
 use crate::{SLICE_NODES_MAX, v1};
 use baton_core::limits::GROUPS_MAX;
 use baton_core::types::{
@@ -108,11 +108,34 @@ enums! {
 
 messages! {
     Stamp = v1::Stamp { secs, nanos } if whole_nanos;
-    SliceId = v1::SliceId { session, number };
     Cred = v1::Cred { uid, gid, groups };
     Attr = v1::Attr {
         ino, kind, mode, nlink, uid, gid, rdev, size, allocated, atime, mtime, ctime, btime, version, content
     };
+}
+
+impl From<SliceId> for v1::SliceId {
+    fn from(id: SliceId) -> v1::SliceId {
+        v1::SliceId { session: id.session.0, number: id.number }
+    }
+}
+
+/// What the cluster merged belongs to no session.
+impl TryFrom<v1::SliceId> for SliceId {
+    type Error = BadMessage;
+
+    fn try_from(v1::SliceId { session, number }: v1::SliceId) -> Result<SliceId, BadMessage> {
+        Ok(SliceId { session: SessionId(session), number })
+    }
+}
+
+impl Message for SliceId {
+    type Wire = v1::SliceId;
+}
+
+/// What a mount may name as its own.
+pub(crate) fn is_a_sessions(id: &SliceId, field: &str) -> Result<(), BadMessage> {
+    if id.session == SessionId::CLUSTER { Err(Why::Zero.at(field)) } else { Ok(()) }
 }
 
 fn whole_nanos(stamp: &Stamp) -> Result<(), BadMessage> {

@@ -119,3 +119,13 @@ fn words_about_tokens_that_get_lost_are_seen() {
 fn a_damaged_slice_that_is_served_is_seen() {
     is_seen(Planted::DamageServed, 60);
 }
+
+#[test]
+fn small_writes_that_changed_while_they_were_merged_are_seen() {
+    is_seen(Planted::MergedUnseen, 400);
+}
+
+#[test]
+fn a_merged_slice_that_is_dropped_too_early_is_seen() {
+    is_seen(Planted::MergedDropped, 30);
+}

@@ -25,6 +25,8 @@ mod answer;
 pub mod check;
 mod codec;
 mod content;
+mod digest;
+mod gather;
 pub mod locks;
 mod namespace;
 mod op;
@@ -41,6 +43,7 @@ pub(crate) mod testing;
 
 pub use answer::{Answer, DirEntry, Layout, Piece, PieceSource, StatFs};
 pub use codec::{CodecError, decode_key, decode_value, encode_key, encode_value};
+pub use gather::{Gather, Gathered, Place, Run as InlineRun, RunSizes};
 pub use op::{Op, Query, Step};
 pub use records::{Fact, Record, Recording};
 pub use store::{Fault, Memory, Run, Stop, Store};

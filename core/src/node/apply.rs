@@ -36,7 +36,7 @@ impl NodeMachine {
                     }
                 }
                 self.applied = at;
-                self.shared.has_applied(at.0);
+                self.shared.has_applied(at);
             }
             self.lead.applied_entry(at.1);
         }
@@ -66,8 +66,10 @@ impl NodeMachine {
                 }
                 Item::Own(op) => {
                     let reply = self.run(batch.stamp, None, &Cred::ROOT, &op);
-                    if let Op::BreakLocks(order) = &op {
-                        self.locks_were_broken(order, reply);
+                    match &op {
+                        Op::BreakLocks(order) => self.locks_were_broken(order, reply),
+                        Op::Merge(merge) => self.merge_was_applied(merge, &reply),
+                        _ => {}
                     }
                 }
             }
@@ -104,6 +106,7 @@ impl NodeMachine {
     }
 
     pub(super) fn keep(&mut self, changes: BTreeMap<Key, Option<Value>>) {
+        self.note_inline(&changes);
         let (mut dropped, mut unlinked): (Vec<SliceId>, Vec<Ino>) = (Vec::new(), Vec::new());
         for (key, value) in &changes {
             match (key, value) {

@@ -1,6 +1,7 @@
 //! What goes into the node's machine and what comes out of it.
 
 use super::drain::Walk;
+use super::merging::{MergeOrder, Merged};
 use super::messages::{Space, ToPeer};
 use crate::meta::ops::BreakLocks;
 use crate::meta::{Key, Value};
@@ -53,6 +54,11 @@ pub enum Input {
     Copied {
         slice: SliceId,
         instead_of: Option<NodeId>,
+    },
+    /// What came of an [`Output::Merge`].
+    Looked {
+        slice: SliceId,
+        merged: Merged,
     },
     /// What an operator asked this node for; answered with [`Output::Broke`], if this node leads long enough.
     BreakLocks(BreakLocks),
@@ -120,6 +126,8 @@ pub enum Output {
     DropSlices(Vec<SliceId>),
     /// This node need not keep a copy of this one any more, as of now: the next walk looks again before it goes.
     SpareCopy(SliceId),
+    /// There may be small writes to merge.
+    Merge(MergeOrder),
     /// Locks were broken; every node says so when it has applied it, and the one that was asked knows the request.
     Broke {
         request: u64,

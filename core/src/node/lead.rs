@@ -5,6 +5,7 @@ use super::drain::{Drain, Walked};
 use super::io::Output;
 use super::lease::{Lease, Promised};
 use super::members::Changing;
+use super::merging::Merging;
 use super::messages::{Batch, Item, Seat, Space, ToPeer, ViewId};
 use super::orphans::Orphans;
 use super::placement::is_full_disk;
@@ -68,6 +69,7 @@ pub(super) struct Lead {
     since: u64,
     pub(super) changing: Changing,
     pub(super) drain: Drain,
+    pub(super) merging: Merging,
 }
 
 impl Lead {
@@ -112,7 +114,8 @@ impl NodeMachine {
     pub(super) fn start_leading(&mut self) {
         self.apply_deferred();
         let orphans = std::mem::take(&mut self.lead.orphans);
-        self.lead = Lead { term: self.raw.raft.term, since: self.now.mono, orphans, ..Lead::default() };
+        let merging = Merging::new(self.config.merge, self.now.mono);
+        self.lead = Lead { term: self.raw.raft.term, since: self.now.mono, orphans, merging, ..Lead::default() };
         self.lead.lease.start(self.raw.raft.term);
         self.copies = Copies::closed_until(self.copies_until);
         self.lay_tree(0);
@@ -176,6 +179,7 @@ impl NodeMachine {
         self.tick_tree();
         self.tick_orphans();
         self.tick_members();
+        self.tick_merging();
         self.retry_snapshots();
     }
 
@@ -486,8 +490,10 @@ impl NodeMachine {
     fn not_proposed(&mut self, items: Vec<Item>) {
         let behind = std::mem::take(&mut self.lead.queue);
         for item in items.into_iter().chain(behind) {
-            if let Item::Command { command, .. } = item {
-                self.settled(command.session, command.number);
+            match item {
+                Item::Command { command, .. } => self.settled(command.session, command.number),
+                Item::Own(Op::Merge(merge)) => self.note_again(&merge),
+                _ => {}
             }
         }
         self.lead.queued.clear();

@@ -23,7 +23,7 @@
 //! One file a concern: `raft_drive` turns Raft's readiness into outputs, `apply` carries out committed entries, `lead` is
 //! what only a leader does, `tokens` says which node may change an object (`tree` whose neighbour it is, `edges` that what
 //! neighbours say arrives), `copies` keeps what its mounts cache true, `attach` serves them, `breaks` takes locks away by
-//! force, `orphans` finds out which unlinked files nobody has open, `members` says who belongs to the cluster, `join` keeps a
+//! force, `orphans` finds out which unlinked files nobody has open, `merging` takes small writes out of the state, `members` says who belongs to the cluster, `join` keeps a
 //! node that lost its disk from voting, `lease` and `view` say for themselves.
 
 mod apply;
@@ -32,12 +32,14 @@ mod breaks;
 mod copies;
 mod drain;
 mod edges;
+mod garbage;
 mod io;
 mod join;
 mod lead;
 mod lease;
 mod log;
 mod members;
+mod merging;
 mod messages;
 mod orphans;
 mod placement;
@@ -53,6 +55,7 @@ pub use drain::{Walk, Walked};
 pub use edges::Parcel;
 pub use io::{Changes, Conn, Input, LogWrite, Now, Output};
 pub use members::listed;
+pub use merging::{Looked, MergeOrder, MergeRule, Merged};
 pub use messages::{Batch, Item, Seat, Space, ToPeer, ViewId};
 pub use placement::{copies_wanted, enough_copies, is_full, is_full_disk, missing, place, spare_copy, wants_copy};
 pub use shares::{Shares, Takeover};
@@ -114,6 +117,8 @@ pub struct Config {
     pub topology: Topology,
     /// When it leads: of whom nothing is heard for so long is away, and its copies are made elsewhere.
     pub away_after_us: u64,
+    /// Which small writes it has merged when it leads.
+    pub merge: MergeRule,
 }
 
 /// What a node's disks still knew when it started.
@@ -246,7 +251,7 @@ impl NodeMachine {
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let raw = RawNode::new(&raft_config, log, &logger).map_err(|e| format!("the Raft log does not fit: {e}"))?;
-        let shared = Shared::new(recovered.base, recovered.stored.0);
+        let shared = Shared::new(recovered.base, recovered.stored);
         let mut machine = NodeMachine {
             join: Join::new(recovered.member, &config),
             voters: members.voters(),
@@ -356,6 +361,7 @@ impl NodeMachine {
             Input::SnapshotFetched(got) => self.snapshot_fetched(got),
             Input::MemberRecorded => self.join.recorded(),
             Input::Space(space) => _ = self.space.insert(self.config.id, (space, self.now.mono)),
+            Input::Looked { slice, merged } => self.merge_looked(slice, merged),
             Input::Copied { slice, instead_of } => self.copied(slice, instead_of),
             Input::BreakLocks(order) => self.break_locks(order),
             Input::ChangeMembers { request, change } => self.change_members(request, change),

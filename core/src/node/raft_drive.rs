@@ -304,7 +304,7 @@ impl NodeMachine {
                 view.fresh.clear();
                 view.storing = Default::default();
             }
-            self.shared.has_applied(index);
+            self.shared.has_applied((index, term));
             if let Err(why) = self.load_from_view() {
                 return self.stop(why);
             }

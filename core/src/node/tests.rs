@@ -3,6 +3,7 @@
 mod breaks;
 mod copies;
 mod members;
+mod merging;
 mod parted;
 mod tokens;
 
@@ -58,6 +59,8 @@ struct Cluster {
     /// What came of orders to change the list of nodes, by who says so.
     changed: Vec<(NodeId, Result<NodeId, NoChange>)>,
     spare: Vec<(NodeId, SliceId)>,
+    orders: Vec<(NodeId, MergeOrder)>,
+    dropped: Vec<(NodeId, SliceId)>,
 }
 
 fn at(now: u64) -> Now {
@@ -97,6 +100,8 @@ impl Cluster {
             broke: Vec::new(),
             changed: Vec::new(),
             spare: Vec::new(),
+            orders: Vec::new(),
+            dropped: Vec::new(),
         };
         for id in 1..=nodes {
             cluster.start(NodeId(id), nodes);
@@ -131,6 +136,7 @@ impl Cluster {
             founder: FOUNDER,
             topology: self.topology.clone(),
             away_after_us: AWAY_AFTER_US,
+            merge: MergeRule::default(),
         };
         let machine = NodeMachine::new(config, empty(&disk), at(self.now)).unwrap();
         self.peers.insert(id, Peer { machine, disk, inbox: Vec::new(), unsynced: Vec::new() });
@@ -214,6 +220,8 @@ impl Cluster {
             }
             Output::Broke { request, reply } => self.broke.push((id, request, reply)),
             Output::MembersChanged { outcome, .. } => self.changed.push((id, outcome)),
+            Output::Merge(order) => self.orders.push((id, order)),
+            Output::DropSlices(ids) => self.dropped.extend(ids.into_iter().map(|slice| (id, slice))),
             Output::SpareCopy(slice) => self.spare.push((id, slice)),
             Output::Stop(why) => panic!("node {id} stops: {why}"),
             _ => {}

@@ -67,12 +67,15 @@ pub(super) struct Shared {
     view: RwLock<View>,
     /// Until when (on the monotonic clock) what is applied here is the latest there is; 0: it may not be.
     reads_until: AtomicU64,
-    /// The state is that of this entry, or newer.
+    /// The state is that of this entry, and of this term, or newer.
     applied: AtomicU64,
+    applied_term: AtomicU64,
+    /// The last merge that was applied since the start.
+    merged: AtomicU64,
 }
 
 impl Shared {
-    pub(super) fn new(base: Base, applied: u64) -> Arc<Shared> {
+    pub(super) fn new(base: Base, applied: (u64, u64)) -> Arc<Shared> {
         let view = View {
             fresh: BTreeMap::new(),
             storing: Changes::default(),
@@ -80,7 +83,13 @@ impl Shared {
             spaces: BTreeMap::new(),
             just_unlinked: BTreeSet::new(),
         };
-        Arc::new(Shared { view: RwLock::new(view), reads_until: AtomicU64::new(0), applied: AtomicU64::new(applied) })
+        Arc::new(Shared {
+            view: RwLock::new(view),
+            reads_until: AtomicU64::new(0),
+            applied: AtomicU64::new(applied.0),
+            applied_term: AtomicU64::new(applied.1),
+            merged: AtomicU64::new(0),
+        })
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, View> {
@@ -91,8 +100,13 @@ impl Shared {
         self.view.write().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    pub(super) fn has_applied(&self, index: u64) {
+    pub(super) fn has_applied(&self, (index, term): (u64, u64)) {
         self.applied.store(index, Ordering::SeqCst);
+        self.applied_term.store(term, Ordering::SeqCst);
+    }
+
+    pub(super) fn has_merged(&self, number: u64) {
+        self.merged.fetch_max(number, Ordering::SeqCst);
     }
 
     pub(super) fn allow_reads_until(&self, until: u64) {
@@ -122,6 +136,15 @@ impl Reader {
     /// What is seen of the state after this is that of this entry, or newer.
     pub fn applied(&self) -> u64 {
         self.0.applied.load(Ordering::SeqCst)
+    }
+
+    /// In which term that entry, or a newer one, was proposed.
+    pub(super) fn applied_term(&self) -> u64 {
+        self.0.applied_term.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn merged(&self) -> u64 {
+        self.0.merged.load(Ordering::SeqCst)
     }
 
     /// Room on the disks of the nodes that were heard of lately, as far as this one was told.

@@ -49,6 +49,11 @@ impl Ino {
     pub const ROOT: Ino = Ino(1);
 }
 
+impl SessionId {
+    /// Nobody's: what the cluster itself writes.
+    pub const CLUSTER: SessionId = SessionId(0);
+}
+
 impl Cookie {
     /// Entries start here: 1 and 2 are `.` and `..`, which are not stored.
     pub const FIRST: Cookie = Cookie(3);
@@ -60,7 +65,8 @@ impl Version {
     }
 }
 
-/// An immutable piece of file data: named by the session that wrote it and that session's own count.
+/// An immutable piece of file data: named by the session that wrote it and that session's own count. What the cluster merged
+/// is [`SessionId::CLUSTER`]'s.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SliceId {
     pub session: SessionId,

@@ -222,6 +222,20 @@ fn ranges_of_slices() {
     let put = |len| PutSlice::try_from(v1::PutSlice { id, data: zeros(len), replica_only: false }).is_ok();
     assert!(put(1) && put(SLICE_MAX));
     assert!(!put(0) && !put(SLICE_MAX + 1));
+    // What belongs to no session comes from nodes alone.
+    let id = Some(v1::SliceId { session: 0, number: 1 });
+    let put = |replica_only| PutSlice::try_from(v1::PutSlice { id, data: zeros(1), replica_only }).is_ok();
+    assert!(put(true) && !put(false));
+    assert!(GetSlice::try_from(v1::GetSlice { id, at: 0, len: 1, nodes: vec![] }).is_ok());
+    let slice = v1::SliceRef { id, len: 1, nodes: vec![1] };
+    let write = |slice| v1::Write {
+        ino: 2,
+        at: Some(v1::write::At::Offset(0)),
+        data: Some(v1::write::Data::Slice(slice)),
+        kill_suid: false,
+    };
+    let of_a_session = v1::SliceRef { id: Some(v1::SliceId { session: 1, number: 1 }), ..slice.clone() };
+    assert!(Write::try_from(write(of_a_session)).is_ok() && Write::try_from(write(slice)).is_err());
 }
 
 mod raft_messages {

@@ -1,6 +1,7 @@
 //! Nodes come and go: what an operator orders, what the processes of nodes do about it, and how slices follow.
 
 use super::faults::Fault;
+use super::planted::Planted;
 use super::world::{Event, Life, World};
 use baton_core::meta::{Key, SliceInfo, Value};
 use baton_core::node::{Input, Shares, Walk, missing, spare_copy, wants_copy};
@@ -135,6 +136,16 @@ impl World {
                 });
                 self.nodes[node].disk.drop_slice(id);
             }
+        }
+        let kept: Vec<SliceId> = self.nodes[node].disk.slices.keys().copied().collect();
+        let mut garbage = reader.garbage(&kept).unwrap_or_default();
+        if self.plan.planted == Some(Planted::MergedDropped) {
+            let is_unused = |id: &&SliceId| reader.with_state(|state| matches!(state.get(&Key::Slice(**id)), Ok(None)));
+            garbage = kept.iter().filter(|id| id.session == SessionId::CLUSTER).filter(is_unused).copied().collect();
+        }
+        for id in garbage {
+            self.stats.count("slice dropped that nothing refers to");
+            self.nodes[node].disk.drop_slice(id);
         }
         let me = NodeId(node as u64 + 1);
         let mut walk = Walk { began, lacks: 0, drained: members.leaving().into_iter().collect(), spare: Vec::new() };

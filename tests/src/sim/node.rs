@@ -7,9 +7,9 @@ use super::network::Place;
 use super::planted::Planted;
 use super::world::{Event, Life, World};
 use baton_core::limits::DISK_RESERVE;
-use baton_core::meta::{Query, Step, Stop, Txn};
+use baton_core::meta::{Query, RunSizes, Step, Stop, Txn};
 use baton_core::node::{
-    Changes, Config, Conn, Input, NodeMachine, Now, Output, Shares, Space, TICK_US, ToPeer, Topology,
+    Changes, Config, Conn, Input, MergeRule, NodeMachine, Now, Output, Shares, Space, TICK_US, ToPeer, Topology,
 };
 use baton_core::session::{Reply, ToMount, ToNode};
 use baton_core::types::{ClusterId, Cred, Members, NodeId, Owner, SliceId, Stamp};
@@ -95,6 +95,7 @@ impl World {
             founder: Owner::ROOT,
             topology: self.topology(),
             away_after_us: self.plan.away_after_us,
+            merge: MergeRule { sizes: RunSizes { least: 2_000, most: 10_000 }, quiet_us: self.plan.quiet_us },
         };
         let sim = &mut self.nodes[node];
         sim.life += 1;
@@ -263,6 +264,10 @@ impl World {
             Output::DropSlices(ids) => {
                 let delay = self.rng.delay(10_000);
                 self.after(delay, Event::SlicesDropped(node, life, ids));
+            }
+            Output::Merge(order) => {
+                let delay = self.rng.delay(20_000);
+                self.after(delay, Event::MergeOrdered(node, life, Box::new(order)));
             }
             Output::SpareCopy(id) => _ = self.nodes[node].spare.insert(id),
             Output::Broke { request, reply } => self.locks_broken(request, &reply),

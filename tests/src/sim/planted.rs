@@ -38,10 +38,14 @@ pub enum Planted {
     TokensSwallowed,
     /// Nobody looks at a slice's checksum.
     DamageServed,
+    /// A node says of the small writes that it stored as a slice that they are what is there now.
+    MergedUnseen,
+    /// A node drops what it stored for a merge as soon as it looks, because nothing refers to it.
+    MergedDropped,
 }
 
 impl Planted {
-    pub const ALL: [Planted; 17] = [
+    pub const ALL: [Planted; 19] = [
         Planted::EarlyPersisted,
         Planted::StaleReader,
         Planted::SliceNotStored,
@@ -59,6 +63,8 @@ impl Planted {
         Planted::LongNodeLease,
         Planted::TokensSwallowed,
         Planted::DamageServed,
+        Planted::MergedUnseen,
+        Planted::MergedDropped,
     ];
 
     pub fn name(self) -> &'static str {
@@ -80,6 +86,8 @@ impl Planted {
             Planted::LongNodeLease => "long-node-lease",
             Planted::TokensSwallowed => "tokens-swallowed",
             Planted::DamageServed => "damage-served",
+            Planted::MergedUnseen => "merged-unseen",
+            Planted::MergedDropped => "merged-dropped",
         }
     }
 

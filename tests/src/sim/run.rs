@@ -28,6 +28,8 @@ pub struct Plan {
     pub spread: bool,
     /// Of whom nothing is heard for so long is away.
     pub away_after_us: u64,
+    /// A file is quiet for the leader that merges small writes.
+    pub quiet_us: u64,
     /// What the smallest disk may hold of slices; the others twice and three times as much.
     pub disk: u64,
     pub planted: Option<Planted>,
@@ -49,6 +51,7 @@ impl Plan {
             spread: draw(6, 2) == 0,
             away_after_us: [2_000_000, 5_000_000, 600_000_000][draw(7, 3) as usize],
             disk: [300_000, 2_000_000, 1 << 40][draw(8, 3) as usize],
+            quiet_us: [200_000, 1_000_000, 5_000_000][draw(9, 3) as usize],
             planted: None,
             trace: false,
         }

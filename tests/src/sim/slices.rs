@@ -3,8 +3,9 @@
 use super::network::Place;
 use super::planted::Planted;
 use super::world::{Event, Life, World};
+use baton_core::meta::ops::SliceRef;
 use baton_core::mount::{CallId, SliceFault, SlicePart};
-use baton_core::node::{enough_copies, is_full, place};
+use baton_core::node::{Input, Looked, MergeOrder, Merged, enough_copies, is_full, place};
 use baton_core::types::{Members, NodeId, SliceId};
 use bytes::Bytes;
 
@@ -59,6 +60,44 @@ impl World {
         let has_no_room = |node: &&NodeId| self.node_at(**node).is_some_and(|at| self.nodes[at].full);
         let full = staying.iter().filter(has_no_room).count();
         Err(if is_full(staying.len(), full) { SliceFault::Full } else { SliceFault::Unreachable })
+    }
+
+    /// What the shell does about an order to merge: it looks, and stores what it found.
+    pub(super) fn merge_ordered(&mut self, node: usize, life: Life, order: MergeOrder) {
+        if self.nodes[node].life != life {
+            return;
+        }
+        let Some(reader) = self.nodes[node].machine.as_ref().map(|machine| machine.reader()) else { return };
+        let merged = match reader.look_for_run(&order) {
+            Ok(Looked { run: Some(run), next }) => match self.replicate(node, order.slice, &run.bytes) {
+                Ok(nodes) => {
+                    self.stats.count("small writes stored as a slice");
+                    let slice = SliceRef { id: order.slice, len: run.bytes.len() as u32, nodes };
+                    Merged::Looked { merge: Some(run.merge(slice)), next }
+                }
+                Err(_) => Merged::Failed,
+            },
+            Ok(Looked { run: None, next }) => Merged::Looked { merge: None, next },
+            Err(_) => Merged::Failed,
+        };
+        let typical = if self.rng.one_in(4) { 300_000 } else { 10_000 };
+        let delay = self.rng.delay(typical);
+        self.after(delay, Event::MergeLooked(node, life, Box::new((order, merged))));
+    }
+
+    pub(super) fn merge_looked(&mut self, node: usize, life: Life, (order, mut merged): (MergeOrder, Merged)) {
+        if self.nodes[node].life != life {
+            return;
+        }
+        if self.plan.planted == Some(Planted::MergedUnseen)
+            && let Merged::Looked { merge: Some(merge), .. } = &mut merged
+            && let Some(reader) = self.nodes[node].machine.as_ref().map(|machine| machine.reader())
+            && let Ok(Looked { run: Some(run), .. }) = reader.look_for_run(&order)
+            && (run.ino, run.offset, run.bytes.len()) == (merge.ino, merge.offset, merge.slice.len as usize)
+        {
+            *merge = run.merge(merge.slice.clone());
+        }
+        self.give(node, Input::Looked { slice: order.slice, merged });
     }
 
     pub(super) fn get_arrives(&mut self, mount: usize, life: Life, call: CallId, parts: &[SlicePart]) {

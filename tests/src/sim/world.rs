@@ -10,7 +10,7 @@ use super::rng::Rng;
 use super::run::{Plan, Stats};
 use super::trace::Trace;
 use baton_core::mount::{CallId, Done, Forget, SliceFault, SlicePart, Valid};
-use baton_core::node::{Changes, ToPeer};
+use baton_core::node::{Changes, MergeOrder, Merged, ToPeer};
 use baton_core::session::{ToMount, ToNode};
 use baton_core::types::{Errno, NodeId, SliceId};
 use bytes::Bytes;
@@ -35,6 +35,9 @@ pub(super) enum Event {
     SlicesDropped(usize, Life, Vec<SliceId>),
     /// The copy of a slice that a node began to make is there.
     SliceCopied(usize, Life, Box<Copying>),
+    /// A node looks for small writes to merge.
+    MergeOrdered(usize, Life, Box<MergeOrder>),
+    MergeLooked(usize, Life, Box<(MergeOrder, Merged)>),
     /// `erased`: how often the receiver's and the sender's disk had been wiped when it was sent.
     Peer {
         from: usize,
@@ -191,6 +194,8 @@ impl World {
             Event::FetchDone(node, life, from) => self.fetch_done(node, life, from),
             Event::SlicesDropped(node, life, ids) => self.slices_dropped(node, life, &ids),
             Event::SliceCopied(node, life, copying) => self.slice_copied(node, life, &copying),
+            Event::MergeOrdered(node, life, order) => self.merge_ordered(node, life, *order),
+            Event::MergeLooked(node, life, looked) => self.merge_looked(node, life, *looked),
             Event::Peer { from, to, message, erased } => self.peer_message(from, to, *message, erased),
             Event::PeerLost(node, peer) => self.peer_lost(node, peer),
             Event::MountTick(mount, life) => self.mount_tick(mount, life),
@@ -241,6 +246,8 @@ impl World {
             Event::FetchDone(n, _, from) => (7 + (from.0 << 8), *n as u64),
             Event::SlicesDropped(n, _, ids) => (8 + ((ids.len() as u64) << 8), *n as u64),
             Event::SliceCopied(n, _, copying) => (26 + (copying.id.number << 8), *n as u64),
+            Event::MergeOrdered(n, _, order) => (27 + (order.slice.number << 8), *n as u64),
+            Event::MergeLooked(n, _, looked) => (28 + (looked.0.slice.number << 8), *n as u64),
             Event::Peer { from, to, message, .. } => (9 + (weigh(message) << 8), (*from as u64) << 8 | *to as u64),
             Event::PeerLost(n, peer) => (10 + ((*peer as u64) << 8), *n as u64),
             Event::MountTick(m, _) => (11, *m as u64),

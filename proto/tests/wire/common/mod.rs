@@ -64,6 +64,11 @@ pub(crate) fn slice_id() -> impl Strategy<Value = SliceId> {
     (session(), any::<u64>()).prop_map(|(session, number)| SliceId { session, number })
 }
 
+/// One that the nodes may speak of to each other.
+pub(crate) fn any_slice_id() -> impl Strategy<Value = SliceId> {
+    prop_oneof![slice_id(), any::<u64>().prop_map(|number| SliceId { session: SessionId::CLUSTER, number })]
+}
+
 pub(crate) fn blob(least: usize, max: usize) -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), least..=max).prop_map(Bytes::from)
 }
@@ -131,7 +136,7 @@ fn entry() -> impl Strategy<Value = DirEntry> {
 }
 
 fn piece() -> impl Strategy<Value = Piece> {
-    let slice = (slice_id(), 0..1000u32, nodes(0), 0..4_000_000u64);
+    let slice = (any_slice_id(), 0..1000u32, nodes(0), 0..4_000_000u64);
     prop_oneof![
         any::<u64>().prop_map(|len| Piece { len, source: PieceSource::Zeros }),
         blob(0, 100).prop_map(|bytes| Piece { len: bytes.len() as u64, source: PieceSource::Inline(bytes) }),
@@ -293,7 +298,7 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
         1 => (sessions(), space(), any::<[u64; 4]>()).prop_map(|(sessions, space, [applied, life, began, lacks])| {
             ToPeer::Report { sessions, space, applied, walked: Walked { life, began, lacks } }
         }),
-        1 => (slice_id(), option::of(node()), any::<u64>())
+        1 => (any_slice_id(), option::of(node()), any::<u64>())
             .prop_map(|(slice, instead_of, life)| ToPeer::Copied { slice, instead_of, life }),
         1 => prop::collection::btree_map(node(), space(), 0..5).prop_map(ToPeer::Spaces),
         1 => (any::<u64>(), inos()).prop_map(|(round, inos)| ToPeer::WhoHolds { round, inos }),
@@ -323,11 +328,12 @@ pub(crate) fn peer_frame() -> impl Strategy<Value = PeerFrame> {
 }
 
 pub(crate) fn put_slice() -> impl Strategy<Value = PutSlice> {
-    (slice_id(), blob(1, 500), any::<bool>()).prop_map(|(id, data, replica_only)| PutSlice { id, data, replica_only })
+    let put = |replica_only| move |(id, data)| PutSlice { id, data, replica_only };
+    prop_oneof![(slice_id(), blob(1, 500)).prop_map(put(false)), (any_slice_id(), blob(1, 500)).prop_map(put(true)),]
 }
 
 pub(crate) fn get_slice() -> impl Strategy<Value = GetSlice> {
-    (slice_id(), 0..1000u32, 1..=4_000_000u32, nodes(0)).prop_map(|(id, at, len, nodes)| GetSlice {
+    (any_slice_id(), 0..1000u32, 1..=4_000_000u32, nodes(0)).prop_map(|(id, at, len, nodes)| GetSlice {
         id,
         at,
         len,

@@ -131,9 +131,13 @@ pub(crate) fn own_op() -> impl Strategy<Value = Op> {
     prop_oneof![
         ino().prop_map(|ino| Reap { ino }.into()),
         (slice_id(), nodes(0)).prop_map(|(id, nodes)| PlaceSlice { id, nodes }.into()),
-        (ino(), id(), any::<u64>(), slice_ref()).prop_map(|(ino, content, offset, slice)| {
-            Merge { ino, content: baton_core::types::Version(content), offset, slice }.into()
-        }),
+        (ino(), any::<u64>(), slice_ref(), any::<u64>()).prop_map(|(ino, offset, slice, digest)| Merge {
+            ino,
+            offset,
+            slice,
+            digest
+        }
+        .into()),
         (ino(), option::of(id()), any::<u64>()).prop_map(|(ino, session, request)| BreakLocks {
             ino,
             session: session.map(SessionId),

@@ -1,0 +1,92 @@
+//! Small writes leave the state: they become slices behind the backs of the programs, who notice nothing.
+
+use baton_tests::harness::{Cluster, Mount, eventually, eventually_ok};
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+const PIECE: usize = 8 << 10;
+
+/// Extents and slices there are.
+fn counts(cluster: &Cluster) -> (u64, u64) {
+    let (Ok(said) | Err(said)) = cluster.deep_check(&[]);
+    let before = |what: &str| {
+        let (before, _) = said.split_once(what).expect("their number");
+        before.rsplit([' ', '\n']).next().and_then(|number| number.parse().ok()).expect("a number")
+    };
+    (before(" extents"), before(" slices"))
+}
+
+/// Bytes that differ from piece to piece and from time to time.
+fn piece(number: usize, time: usize) -> Vec<u8> {
+    (0..PIECE).map(|at| (at / 7 + number * 31 + time * 101) as u8).collect()
+}
+
+fn reads(path: &Path, bytes: &[u8]) {
+    let read = std::fs::read(path).unwrap();
+    assert_eq!(read.len(), bytes.len(), "{}", path.display());
+    let differs = read.iter().zip(bytes).position(|(a, b)| a != b);
+    assert_eq!(differs, None, "{}", path.display());
+}
+
+#[test]
+fn files_written_in_small_pieces_become_slices_though_the_leader_is_killed() {
+    let mut cluster = Cluster::start();
+    let (a, b) = (Mount::start(cluster.address(1)), Mount::start(cluster.address(2)));
+    let (stream, table, log) = ("stream", "table", "log");
+    let mut streamed = File::create(a.path(stream)).unwrap();
+    let tabled = File::create(b.path(table)).unwrap();
+    let mut logged = File::options().append(true).create(true).open(a.path(log)).unwrap();
+    let (mut of_stream, mut of_table, mut of_log) = (Vec::new(), vec![0; 256 * PIECE], Vec::new());
+    let half = 1024;
+    for number in 0..2 * half {
+        if number == half {
+            // With what was written until now, something must have been merged while it was written.
+            assert!(counts(&cluster).1 > 0, "{:?}", counts(&cluster));
+            cluster.kill(cluster.leader());
+        }
+        streamed.write_all(&piece(number, 0)).unwrap();
+        of_stream.extend(piece(number, 0));
+        let (place, bytes) = (number * 37 % 256, piece(number, 1));
+        tabled.write_all_at(&bytes, (place * PIECE) as u64).unwrap();
+        of_table[place * PIECE..(place + 1) * PIECE].copy_from_slice(&bytes);
+        if number % 4 == 0 {
+            let line = format!("line {number} of the log, {}\n", "and so on ".repeat(number % 90));
+            logged.write_all(line.as_bytes()).unwrap();
+            of_log.extend(line.into_bytes());
+        }
+    }
+    let dead = cluster.ids().into_iter().find(|id| !cluster.is_running(*id)).expect("one was killed");
+    cluster.restart(dead);
+    for mount in [&a, &b] {
+        reads(&mount.path(stream), &of_stream);
+        reads(&mount.path(table), &of_table);
+        reads(&mount.path(log), &of_log);
+    }
+    // 16 MiB, 2 MiB and a log of some hundred kilobytes, in slices of up to a megabyte and the rests of the runs.
+    eventually_ok(Duration::from_secs(90), || {
+        let (extents, slices) = counts(&cluster);
+        let few = extents < 100 && slices >= 18;
+        few.then_some(()).ok_or_else(|| format!("{extents} extents, {slices} slices"))
+    });
+    // From new mounts, which have nothing from before.
+    for node in 1..=3 {
+        let new = Mount::start(cluster.address(node));
+        reads(&new.path(stream), &of_stream);
+        reads(&new.path(table), &of_table);
+        reads(&new.path(log), &of_log);
+    }
+    logged.write_all(b"the last line\n").unwrap();
+    of_log.extend(b"the last line\n");
+    reads(&b.path(log), &of_log);
+    cluster.assert_sound();
+    cluster.deep_check(&[]).expect("nothing wrong");
+    for name in [stream, table, log] {
+        std::fs::remove_file(b.path(name)).unwrap();
+    }
+    drop((streamed, tabled, logged));
+    eventually("the slices went with the files", Duration::from_secs(30), || (counts(&cluster).1 == 0).then_some(()));
+    cluster.assert_sound();
+}
