@@ -15,13 +15,6 @@ fn slices(cluster: &Cluster, id: u64) -> u64 {
     cluster.state(id).map_or(0, |state| state.slices)
 }
 
-/// Slices that files refer to; a check counts them though a node may be dead.
-fn slices_in_use(cluster: &Cluster) -> u64 {
-    let (Ok(said) | Err(said)) = cluster.deep_check(&[]);
-    let (before, _) = said.split_once(" slices").expect("their number");
-    before.rsplit(' ').next().and_then(|number| number.parse().ok()).expect("a number")
-}
-
 /// A few copies more may be there that nobody knows of: of slices that were given up on a node that was slow, and had them after
 /// all, or that were stored again under another name.
 fn wait_kept_thrice(cluster: &Cluster, all: u64) {
@@ -90,7 +83,7 @@ fn a_node_that_joins_full_disks_makes_room_on_them() {
     });
     let new = cluster.join();
     eventually("there is room again", Duration::from_secs(60), || std::fs::write(&more, &bytes).ok());
-    let all = slices_in_use(&cluster);
+    let all = cluster.counted("slices");
     assert!(all >= 41, "{all}");
     // Its disk is so much larger that it is to have one of all copies.
     eventually("the new node has its share", Duration::from_secs(60), || (slices(&cluster, new) >= all).then_some(()));
@@ -159,7 +152,7 @@ fn what_a_node_kept_is_made_elsewhere_when_it_is_away_for_long_and_goes_when_it_
         |cluster: &Cluster| cluster.status(cluster.leader()).nodes.iter().any(|node| node.id == dead && node.away);
     eventually("it is away", Duration::from_secs(20), || is_away(&cluster).then_some(()));
     let counts = |cluster: &Cluster, of: &[u64]| of.iter().map(|id| slices(cluster, *id)).collect::<Vec<u64>>();
-    let all = slices_in_use(&cluster);
+    let all = cluster.counted("slices");
     assert!(all > 10, "{all}");
     eventually_ok(Duration::from_secs(60), || {
         let status = cluster.status(cluster.leader());

@@ -9,16 +9,6 @@ use std::time::Duration;
 
 const PIECE: usize = 8 << 10;
 
-/// Extents and slices there are.
-fn counts(cluster: &Cluster) -> (u64, u64) {
-    let (Ok(said) | Err(said)) = cluster.deep_check(&[]);
-    let before = |what: &str| {
-        let (before, _) = said.split_once(what).expect("their number");
-        before.rsplit([' ', '\n']).next().and_then(|number| number.parse().ok()).expect("a number")
-    };
-    (before(" extents"), before(" slices"))
-}
-
 /// Bytes that differ from piece to piece and from time to time.
 fn piece(number: usize, time: usize) -> Vec<u8> {
     (0..PIECE).map(|at| (at / 7 + number * 31 + time * 101) as u8).collect()
@@ -44,7 +34,7 @@ fn files_written_in_small_pieces_become_slices_though_the_leader_is_killed() {
     for number in 0..2 * half {
         if number == half {
             // With what was written until now, something must have been merged while it was written.
-            assert!(counts(&cluster).1 > 0, "{:?}", counts(&cluster));
+            assert!(cluster.counted("slices") > 0);
             cluster.kill(cluster.leader());
         }
         streamed.write_all(&piece(number, 0)).unwrap();
@@ -67,7 +57,7 @@ fn files_written_in_small_pieces_become_slices_though_the_leader_is_killed() {
     }
     // 16 MiB, 2 MiB and a log of some hundred kilobytes, in slices of up to a megabyte and the rests of the runs.
     eventually_ok(Duration::from_secs(90), || {
-        let (extents, slices) = counts(&cluster);
+        let (extents, slices) = (cluster.counted("extents"), cluster.counted("slices"));
         let few = extents < 100 && slices >= 18;
         few.then_some(()).ok_or_else(|| format!("{extents} extents, {slices} slices"))
     });
@@ -87,6 +77,8 @@ fn files_written_in_small_pieces_become_slices_though_the_leader_is_killed() {
         std::fs::remove_file(b.path(name)).unwrap();
     }
     drop((streamed, tabled, logged));
-    eventually("the slices went with the files", Duration::from_secs(30), || (counts(&cluster).1 == 0).then_some(()));
+    eventually("the slices went with the files", Duration::from_secs(30), || {
+        (cluster.counted("slices") == 0).then_some(())
+    });
     cluster.assert_sound();
 }

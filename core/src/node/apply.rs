@@ -106,13 +106,13 @@ impl NodeMachine {
     }
 
     pub(super) fn keep(&mut self, changes: BTreeMap<Key, Option<Value>>) {
-        self.note_inline(&changes);
         let (mut dropped, mut unlinked): (Vec<SliceId>, Vec<Ino>) = (Vec::new(), Vec::new());
         for (key, value) in &changes {
             match (key, value) {
                 (Key::Locks(ino), _) => self.locks_changed(*ino),
                 (Key::LockUse(session, ino), Some(Value::LocksBroken)) => self.tell_of_broken(*session, *ino),
                 (Key::Slice(id), None) => dropped.push(*id),
+                (Key::Extent(ino, end), Some(Value::Extent(extent))) => self.note_inline(*ino, *end, extent),
                 (Key::Orphan(ino), value) => {
                     let is_new = self.lead.orphans.changed(*ino, value.is_some(), self.now.mono);
                     unlinked.extend(Some(*ino).filter(|_| is_new && self.is_leader()));

@@ -29,7 +29,7 @@ use super::messages::Item;
 use super::view::Reader;
 use super::{NodeMachine, STORE_AT};
 use crate::meta::ops::Merge;
-use crate::meta::{Content, Extent, Fault, Gather, Gathered, InlineRun, Key, Place, RunSizes, Store, Value};
+use crate::meta::{Content, Extent, Fault, Gather, Gathered, InlineRun, Key, Place, RunSizes, Store};
 use crate::session::Reply;
 use crate::types::{Ino, SessionId, SliceId};
 use std::collections::{BTreeMap, VecDeque};
@@ -234,28 +234,22 @@ impl Merging {
 }
 
 impl NodeMachine {
-    /// Changes are about to be kept: where they put inline bytes, there may be something to merge.
-    pub(super) fn note_inline(&mut self, changes: &BTreeMap<Key, Option<Value>>) {
-        if !self.is_leader() {
-            return;
-        }
-        for (key, value) in changes {
-            // A file that is shorter than what is merged stays as it is.
-            if let (Key::Extent(ino, end), Some(Value::Extent(Extent { start, content: Content::Inline(_) }))) =
-                (key, value)
-                && *end >= self.config.merge.sizes.least
-            {
-                self.lead.merging.note(*ino, *start, *end, self.now.mono);
-            }
+    /// Where inline bytes are put, there may be something to merge; a file that is shorter than what is merged stays as it is.
+    pub(super) fn note_inline(&mut self, ino: Ino, end: u64, extent: &Extent) {
+        let is_inline = matches!(extent.content, Content::Inline(_));
+        if is_inline && end >= self.config.merge.sizes.least && self.is_leader() {
+            self.lead.merging.note(ino, extent.start, end, self.now.mono);
         }
     }
 
     pub(super) fn tick_merging(&mut self) {
         let now = self.now.mono;
         let _lost = self.lead.merging.order.take_if(|order| now >= order.since + ANSWERED_US);
-        let is_busy = !self.lead.queue.is_empty() || self.shared.read().waiting() > STORE_AT;
-        let merging = &mut self.lead.merging;
-        if merging.order.is_some() || now < merging.pause_until || is_busy || !self.lead.settled() {
+        let merging = &self.lead.merging;
+        if merging.order.is_some() || now < merging.pause_until || !self.lead.settled() {
+            return;
+        }
+        if !self.lead.queue.is_empty() || self.shared.read().waiting() > STORE_AT {
             return;
         }
         if let Some((from, to, walks)) = self.lead.merging.next(now) {

@@ -364,6 +364,14 @@ impl Cluster {
         if output.status.success() { Ok(said) } else { Err(said) }
     }
 
+    /// How many of these ("slices", "extents") the files consist of; a check counts them though a node may be dead.
+    pub fn counted(&self, what: &str) -> u64 {
+        let (Ok(said) | Err(said)) = self.deep_check(&[]);
+        let (before, _) = said.split_once(&format!(" {what}")).expect("their number");
+        let number = before.rsplit([' ', '\n']).next().and_then(|number| number.parse().ok());
+        number.expect("a number")
+    }
+
     /// `baton fsck` of every node that runs: no problems anywhere.
     pub fn assert_sound(&self) {
         for id in self.running() {
