@@ -30,10 +30,11 @@
 //!    token goes to the head. What is still queued asks there, by rule 3.
 //!
 //! Only a head is ever served. So once somebody waits for exclusive use no new copy is given out (others call it freezing),
-//! no one overtakes, and nobody starves: on 80,000 random trees of up to 50 vertices at most 2N grants passed a want that had
-//! been heard all the way to the token. (Uses of what a vertex still holds are no grants, and end with its recall.) Two who
-//! share and both want to change are no deadlock: waiting is not using, so the copy of the one that comes second is recalled
-//! like any other.
+//! no one overtakes, and nobody starves: past a want that has been heard all the way to the token, no vertex is granted
+//! exclusive use more than once. (Copies can be given to one vertex several times in that while, for each waits in a queue
+//! on its own: on 200,000 random trees of up to 50 vertices three times were the most. Uses of what a vertex still holds are
+//! no grants, and end with its recall.) Two who share and both want to change are no deadlock: waiting is not using, so the
+//! copy of the one that comes second is recalled like any other.
 //!
 //! **Use and hold.** `want` begins a use, now or when it is granted; `done` ends it. What was granted stays *held* after the
 //! last use: the owner may keep caches under a shared hold, and changes that were not sent yet under an exclusive one, and uses

@@ -67,50 +67,44 @@ fn heard_all_the_way(world: &World, mut v: u8, mode: Mode) -> bool {
     false
 }
 
-/// How many grants to others each waiting want has seen since it was heard all the way.
+/// How often others were granted exclusive use past each waiting want, since it was heard all the way.
 struct Passed {
     grants: Vec<usize>,
-    heard: Vec<[Option<usize>; 2]>,
+    /// What `grants` said when the want was heard.
+    heard: Vec<[Option<Vec<usize>>; 2]>,
+    /// The most that one vertex was granted past one want.
     most: usize,
 }
 
 impl Passed {
     fn new(count: usize) -> Passed {
-        Passed { grants: vec![0; count], heard: vec![[None; 2]; count], most: 0 }
-    }
-
-    /// How many grants were made to others than this one.
-    fn others(&self, v: usize) -> usize {
-        self.grants.iter().sum::<usize>() - self.grants[v]
+        Passed { grants: vec![0; count], heard: vec![[None, None]; count], most: 0 }
     }
 
     fn note(&mut self, world: &mut World) {
         for heard in world.heard.drain(..) {
             if let Heard::Granted { to, mode, .. } = heard {
-                self.grants[to as usize] += 1;
-                self.count(to as usize, mode);
                 self.heard[to as usize][mode as usize] = None;
+                self.grants[to as usize] += mode as usize;
             }
         }
         for v in world.living() {
             for mode in [Shared, Exclusive] {
-                let heard = self.heard[v as usize][mode as usize].is_some();
-                if !heard && world.owner(v).waiting[mode as usize] > 0 && heard_all_the_way(world, v, mode) {
-                    self.heard[v as usize][mode as usize] = Some(self.others(v as usize));
+                let heard = &mut self.heard[v as usize][mode as usize];
+                if heard.is_none() && world.owner(v).waiting[mode as usize] > 0 && heard_all_the_way(world, v, mode) {
+                    *heard = Some(self.grants.clone());
                 }
-                self.count(v as usize, mode);
+                let Some(before) = heard else { continue };
+                let others = (0..before.len()).filter(|other| *other != v as usize);
+                let most = others.map(|other| self.grants[other] - before[other]).max();
+                self.most = self.most.max(most.unwrap_or(0));
             }
         }
-    }
-
-    fn count(&mut self, v: usize, mode: Mode) {
-        let passed = self.heard[v][mode as usize].map_or(0, |before| self.others(v) - before);
-        self.most = self.most.max(passed);
     }
 }
 
 /// Rounds in which everybody may want, uses end, and all that was under way arrives, in any order; what was said in one
-/// step arrives in one. The most grants that passed a waiting want.
+/// step arrives in one. The most exclusive grants to one vertex that passed a waiting want.
 fn most_passed(parents: &[u8], seed: u64, rounds: usize, planted: Option<Planted>) -> Result<usize, String> {
     let mut world = World::new(parents);
     world.vertices.iter_mut().flatten().for_each(|vertex| vertex.out.planted = planted);
@@ -200,12 +194,12 @@ proptest! {
         }
     }
 
-    /// Not a theorem (single vertices were seen granted up to four times): 80,000 such trees showed no more than this.
+    /// While a want waits that was heard all the way, the token crosses each edge away from it at most once: whoever sends
+    /// it away asks for it back in the same breath, and only what waited there before is served first. What is asked for
+    /// meanwhile comes behind that.
     #[test]
-    fn few_pass_a_waiting_want(parents in trees(), seed: u64) {
-        let vertices = parents.len() + 1;
-        let most = most_passed(&parents, seed, 60, None).unwrap();
-        prop_assert!(most <= 2 * vertices, "{most} grants passed a want among {vertices} vertices");
+    fn nobody_changes_twice_past_a_waiting_want(parents in trees(), seed: u64) {
+        prop_assert!(most_passed(&parents, seed, 60, None).unwrap() <= 1);
     }
 
     #[test]
@@ -245,12 +239,11 @@ proptest! {
     }
 }
 
-/// The bound above is not met by chance: where an exclusive want asks late, more than that pass it.
+/// Where an exclusive want asks late, others pass it again and again.
 #[test]
 fn asking_late_is_found_by_how_many_pass() {
     let parents = [0, 0, 2, 2, 1, 3, 2, 2, 0, 6, 5, 10, 2];
     let most = |planted| (0..40).map(move |seed| most_passed(&parents, seed, 100, planted).unwrap()).max().unwrap();
-    let bound = 2 * (parents.len() + 1);
-    let (kept, missed) = (most(None), most(Some(Planted::AsksForTheHeadAlone)));
-    assert!(kept <= bound && missed > bound, "{kept} passed, with the mistake {missed}; the bound is {bound}");
+    assert_eq!(most(None), 1);
+    assert!(most(Some(Planted::AsksForTheHeadAlone)) > 1);
 }
