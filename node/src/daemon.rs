@@ -357,7 +357,7 @@ fn assemble(
         bulk,
         reader: machine.reader(),
         slow: Default::default(),
-        survey: Default::default(),
+        found: Default::default(),
         spare: Default::default(),
         room: room.clone(),
     });

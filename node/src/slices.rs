@@ -10,7 +10,7 @@ use crate::storage::{SliceError, SliceStore};
 use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::{Fault, Key, SliceInfo, Store, Value};
 use baton_core::mount::{SliceFault, SlicePart};
-use baton_core::node::{Reader, Space, copies_wanted, enough_copies, is_full, is_full_disk, place};
+use baton_core::node::{Reader, Space, Survey, copies_wanted, enough_copies, is_full, is_full_disk, place};
 use baton_core::types::{Members, NodeId, SessionId, SliceId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +39,7 @@ pub struct Slices {
     pub(crate) reader: Reader,
     /// Replicas that let somebody wait in vain, and when.
     pub(crate) slow: Mutex<BTreeMap<NodeId, Instant>>,
-    pub(crate) survey: Mutex<Option<Survey>>,
+    pub(crate) found: Mutex<Option<Found>>,
     /// Copies that need not be here, as far as is known.
     pub(crate) spare: Mutex<BTreeSet<SliceId>>,
     pub(crate) room: Room,
@@ -57,30 +57,22 @@ const LOOK_STEP: usize = 1024;
 /// Slices in one answer, of up to 4 MiB each.
 const VERIFY_STEP: usize = 32;
 
-/// What a walk over all slices found.
+/// What the last walk over all slices found.
 #[derive(Clone, Debug)]
-pub(crate) struct Survey {
+pub(crate) struct Found {
     pub(crate) at: Instant,
-    pub(crate) slices: u64,
-    /// Those with fewer copies than they should have.
-    pub(crate) short: u64,
-    /// Bytes that are to move from fuller disks to emptier ones.
-    pub(crate) to_move: u64,
-    /// By node that leaves, those of which it keeps a copy that somebody else should have first.
-    pub(crate) needed: BTreeMap<NodeId, u64>,
+    pub(crate) survey: Survey,
     /// How long it takes to make the copies that are missing, as fast as between the walk before and this one.
     pub(crate) left: Option<Duration>,
 }
 
-impl Survey {
-    pub(crate) fn new(needed: BTreeMap<NodeId, u64>) -> Survey {
-        Survey { at: Instant::now(), slices: 0, short: 0, to_move: 0, needed, left: None }
-    }
-
-    /// What is left, if this is what was found after `before`.
-    pub(crate) fn follows(&mut self, before: &Survey) {
-        let (took, made) = (self.at.duration_since(before.at), before.short.saturating_sub(self.short));
-        self.left = (made > 0).then(|| took.mul_f64(self.short as f64 / made as f64));
+impl Found {
+    fn after(before: Option<&Found>, at: Instant, survey: Survey) -> Found {
+        let left = before.and_then(|before| {
+            let made = before.survey.short.checked_sub(survey.short).filter(|made| *made > 0)?;
+            Some(at.duration_since(before.at).mul_f64(survey.short as f64 / made as f64))
+        });
+        Found { at, survey, left }
     }
 }
 
@@ -145,8 +137,8 @@ impl Slices {
         copies_wanted(members.staying().len()).min(members.keeping().len())
     }
 
-    pub(crate) fn survey(&self) -> Option<Survey> {
-        self.survey.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    pub(crate) fn last_found(&self) -> Option<Found> {
+        self.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
     fn members(&self) -> Members {
@@ -157,12 +149,9 @@ impl Slices {
         *self.members.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = members;
     }
 
-    pub(crate) fn found(&self, mut survey: Survey) {
-        let mut last = self.survey.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(before) = &*last {
-            survey.follows(before);
-        }
-        *last = Some(survey);
+    pub(crate) fn note_found(&self, survey: Survey) {
+        let mut found = self.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        *found = Some(Found::after(found.as_ref(), Instant::now(), survey));
     }
 
     fn note_slow<'n>(&self, nodes: impl Iterator<Item = &'n NodeId>) {
@@ -424,17 +413,13 @@ mod tests {
 
     #[test]
     fn what_is_left_takes_as_long_as_what_was_made() {
-        let at = |seconds: u64, short: u64, start: Instant| Survey {
-            at: start + Duration::from_secs(seconds),
-            short,
-            ..Survey::new(BTreeMap::new())
-        };
         let start = Instant::now();
-        let (before, mut now) = (at(0, 100, start), at(10, 60, start));
-        now.follows(&before);
+        let after = |before: Option<&Found>, seconds, short| {
+            Found::after(before, start + Duration::from_secs(seconds), Survey { short, ..Survey::default() })
+        };
+        let before = after(None, 0, 100);
+        let now = after(Some(&before), 10, 60);
         assert_eq!(now.left, Some(Duration::from_secs(15)));
-        let mut stuck = at(20, 60, start);
-        stuck.follows(&now);
-        assert_eq!(stuck.left, None, "nobody knows");
+        assert_eq!(after(Some(&now), 20, 60).left, None, "nobody knows");
     }
 }

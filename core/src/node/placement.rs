@@ -44,7 +44,7 @@ pub(super) fn counted(members: &Members, info: &SliceInfo) -> (Vec<NodeId>, usiz
 }
 
 /// Copies that a slice has too few.
-pub fn missing(members: &Members, info: &SliceInfo) -> usize {
+pub(super) fn missing(members: &Members, info: &SliceInfo) -> usize {
     let (copies, wanted) = counted(members, info);
     wanted.saturating_sub(copies.len())
 }
@@ -52,7 +52,7 @@ pub fn missing(members: &Members, info: &SliceInfo) -> usize {
 /// Whether this node should make a copy of a slice that has too few. Those without one stand in an order that every node
 /// finds alike for this slice, those last whose disks are known to be full, and the first few take it. Who knows of another disk
 /// may make a copy too many.
-pub fn wants_copy(
+pub(super) fn wants_copy(
     me: NodeId,
     members: &Members,
     spaces: &BTreeMap<NodeId, Space>,

@@ -1,7 +1,7 @@
 use crate::config::check_address;
 use crate::handle::{Event, NodeHandle, NotBroken, NotChanged};
 use crate::room::ROOM_MIN;
-use crate::slices::{Survey, VerifiedCopy};
+use crate::slices::{Found, VerifiedCopy};
 use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::locks::FileLock;
 use baton_core::meta::{Fault, Key, Stop, Store, Value, check, encode_key, encode_value};
@@ -277,8 +277,8 @@ fn lock_row(ino: Ino, lock: &FileLock, client: String, waiting: bool) -> v1::Loc
 
 impl AdminService {
     fn reply(&self, status: &NodeStatus) -> v1::StatusReply {
-        let survey = self.node.slices().survey();
-        let row = |peer| self.node_row(status, peer, survey.as_ref());
+        let found = self.node.slices().last_found();
+        let row = |peer| self.node_row(status, peer, found.as_ref());
         let nodes: Vec<v1::NodeStatus> = status.peers.iter().map(row).collect();
         let mounts = status.sessions.iter().map(|s| v1::MountStatus {
             session: s.session.0,
@@ -296,14 +296,14 @@ impl AdminService {
             mounts: mounts.collect(),
             inodes: status.inodes,
             allocated: status.allocated,
-            health: health(status, &nodes, survey.as_ref()),
-            slices_short: survey.as_ref().map(|survey| survey.short),
+            health: health(status, &nodes, found.as_ref()),
+            slices_short: found.as_ref().map(|found| found.survey.short),
             nodes,
             tree: status.tokens.view.1,
         }
     }
 
-    fn node_row(&self, status: &NodeStatus, peer: &PeerStatus, survey: Option<&Survey>) -> v1::NodeStatus {
+    fn node_row(&self, status: &NodeStatus, peer: &PeerStatus, found: Option<&Found>) -> v1::NodeStatus {
         let me = peer.node == status.node;
         let role = match peer {
             _ if status.leader == Some(peer.node) => v1::Role::Leader,
@@ -329,7 +329,7 @@ impl AdminService {
             slice_bytes: slices.bytes,
             leaves: peer.leaves,
             away: peer.away,
-            still_needed: survey.and_then(|survey| survey.needed.get(&peer.node).copied()),
+            still_needed: found.and_then(|found| found.survey.needed.get(&peer.node).copied()),
             lacks: peer.lacks,
         }
     }
@@ -345,7 +345,7 @@ fn roughly(time: Duration) -> String {
 }
 
 /// What is wrong, a line each.
-fn health(status: &NodeStatus, nodes: &[v1::NodeStatus], survey: Option<&Survey>) -> Vec<String> {
+fn health(status: &NodeStatus, nodes: &[v1::NodeStatus], found: Option<&Found>) -> Vec<String> {
     let mut lines = Vec::new();
     if !status.waiting_for.is_empty() {
         let names: Vec<String> = status.waiting_for.iter().map(ToString::to_string).collect();
@@ -362,18 +362,18 @@ fn health(status: &NodeStatus, nodes: &[v1::NodeStatus], survey: Option<&Survey>
     if !status.member && status.waiting_for.is_empty() {
         lines.push(format!("node {} does not vote until it has caught up", status.node));
     }
-    if let Some(survey) = survey.filter(|survey| survey.short > 0) {
+    if let Some(Found { survey, left, .. }) = found.filter(|found| found.survey.short > 0) {
         let (short, all) = (survey.short, survey.slices);
         let staying = nodes.iter().filter(|node| !node.leaves);
         let wanted = copies_wanted(staying.clone().count());
-        let outlook = match survey.left {
+        let outlook = match left {
             _ if staying.filter(|node| !node.away).count() < wanted => "no node is left to make them on".into(),
-            Some(left) => format!("they are being made, for about {}", roughly(left)),
+            Some(left) => format!("they are being made, for about {}", roughly(*left)),
             None => "they are being made".into(),
         };
         lines.push(format!("{short} of {all} slices have fewer copies than they should; {outlook}"));
     }
-    if let Some(survey) = survey.filter(|survey| survey.to_move > 0) {
+    if let Some(Found { survey, .. }) = found.filter(|found| found.survey.to_move > 0) {
         lines.push(format!(
             "the disks are not equally full: {} MiB move to emptier ones",
             survey.to_move.div_ceil(1 << 20)

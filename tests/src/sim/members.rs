@@ -1,26 +1,17 @@
 //! Nodes come and go: what an operator orders, what the processes of nodes do about it, and how slices follow.
 
 use super::faults::Fault;
+use super::node::SimNode;
 use super::planted::Planted;
 use super::world::{Event, Life, World};
-use baton_core::meta::{Key, SliceInfo, Value};
-use baton_core::node::{Input, Shares, Walk, missing, spare_copy, wants_copy};
+use baton_core::meta::Key;
+use baton_core::node::{Copying, Input, Made};
 use baton_core::types::{MemberChange, Members, NodeId, SessionId, SliceId};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// Nodes that may join in one run.
 const JOIN_MAX: usize = 3;
 /// A copy that is not listed after so long is listed nowhere.
-const LISTED_WITHIN_US: u64 = 10_000_000;
-
-/// A copy that a node makes.
-#[derive(Debug)]
-pub(super) struct Copying {
-    pub(super) id: SliceId,
-    /// Who may have it.
-    from: Vec<NodeId>,
-    instead_of: Option<NodeId>,
-}
+pub(super) const LISTED_WITHIN_US: u64 = 10_000_000;
 
 impl World {
     pub(super) fn order_members(&mut self) {
@@ -97,45 +88,18 @@ impl World {
         refuses
     }
 
-    /// What the shell's repair does: copies that this node should have and has not are made, and what nobody needs of those
-    /// that leave is said.
+    /// What the shell's repair does: a walk over all slices at once.
     pub(super) fn repair(&mut self, node: usize, life: Life) {
         if self.nodes[node].life != life {
             return;
         }
         let Some(reader) = self.nodes[node].machine.as_ref().map(|machine| machine.reader()) else { return };
-        let began = reader.applied();
-        let first = Key::Slice(SliceId { session: SessionId(0), number: 0 });
-        let found = reader.with_state(|state| {
-            let slices = state.range(&first, &Key::Session(SessionId(0)), usize::MAX).ok()?;
-            match state.get(&Key::Members).ok()?? {
-                Value::Members(members) => Some((slices, members)),
-                _ => None,
-            }
-        });
-        let Some((slices, members)) = found else { return };
         let now = self.now;
-        let sim = &mut self.nodes[node];
-        let (old, young): (BTreeMap<_, _>, _) =
-            std::mem::take(&mut sim.begun).into_iter().partition(|(_, at)| *at + LISTED_WITHIN_US < now);
-        sim.begun = young;
-        sim.spare.extend(old.into_keys());
-        let begun = |id: &SliceId| sim.begun.contains_key(id);
-        let (later, spare) = std::mem::take(&mut sim.spare).into_iter().partition::<BTreeSet<_>, _>(begun);
-        sim.spare = later;
-        for id in spare {
-            let info = slices.iter().find_map(|(key, value)| match value {
-                Value::Slice(info) if *key == Key::Slice(id) => Some(info),
-                _ => None,
-            });
-            if info.is_none_or(|info| !info.nodes.contains(&NodeId(node as u64 + 1))) {
-                self.stats.count(if info.is_some() {
-                    "copy too many dropped"
-                } else {
-                    "copy dropped after a snapshot"
-                });
-                self.nodes[node].disk.drop_slice(id);
-            }
+        let Ok(Some(mut walking)) = self.nodes[node].repair.begin(&reader, now) else { return };
+        for id in self.nodes[node].repair.to_drop(&reader, usize::MAX).unwrap_or_default() {
+            let is_known = reader.with_state(|state| matches!(state.get(&Key::Slice(id)), Ok(Some(_))));
+            self.stats.count(if is_known { "copy too many dropped" } else { "copy dropped after a snapshot" });
+            self.nodes[node].disk.drop_slice(id);
         }
         let kept: Vec<SliceId> = self.nodes[node].disk.slices.keys().copied().collect();
         let mut garbage = reader.garbage(&kept).unwrap_or_default();
@@ -147,86 +111,50 @@ impl World {
             self.stats.count("slice dropped that nothing refers to");
             self.nodes[node].disk.drop_slice(id);
         }
-        let me = NodeId(node as u64 + 1);
-        let mut walk = Walk { began, lacks: 0, drained: members.leaving().into_iter().collect(), spare: Vec::new() };
-        let mut shares = self.nodes[node].shares.take();
-        let mut now_kept = Shares::new(&members);
-        let spaces = reader.spaces();
-        for (key, value) in slices {
-            let (Key::Slice(id), Value::Slice(info)) = (key, value) else { continue };
-            walk.spare.extend(spare_copy(&members, id, &info).map(|_| id));
-            now_kept.count(&info);
-            if missing(&members, &info) > 0 {
-                walk.drained.retain(|node| !info.nodes.contains(node));
+        let SimNode { repair, disk, .. } = &mut self.nodes[node];
+        let is_here = |id| disk.slice(id).is_some();
+        let orders = repair.step(&mut walking, &reader, now, usize::MAX, true, is_here);
+        for copying in orders.ok().flatten().unwrap_or_default() {
+            if copying.listed {
+                let made = if self.copy_slice(node, &copying) { Made::Copy } else { Made::Nothing };
+                walking.made(&copying, made);
+            } else {
+                // What is listed here is there again at once, of what is to be listed the copy takes its time.
+                let takes = if self.rng.one_in(20) { 3_000_000 } else { 100_000 };
+                let takes = self.rng.range(100, takes);
+                self.after(takes, Event::SliceCopied(node, life, Box::new(copying)));
             }
-            let takeover = shares.as_mut().and_then(|shares| shares.takeover(&members, &info));
-            let takeover = takeover.filter(|takeover| takeover.to == me && !self.nodes[node].begun.contains_key(&id));
-            if let Some(takeover) = takeover {
-                now_kept.moves(takeover, info.len);
-            }
-            let listed = info.nodes.contains(&me);
-            if listed {
-                self.nodes[node].begun.remove(&id);
-            }
-            let wanted = wants_copy(me, &members, &spaces, id, &info);
-            self.repair_slice(node, &members, id, info, wanted, takeover.map(|takeover| takeover.from));
-            walk.lacks += u64::from(listed && self.nodes[node].disk.slice(id).is_none());
         }
-        let may_move = walk.lacks == 0 && members.leaving().is_empty();
-        self.nodes[node].shares = may_move.then(|| now_kept.with_room(&spaces));
-        self.give(node, Input::Walked(walk));
+        let ended = self.nodes[node].repair.end(walking, &reader);
+        self.give(node, Input::Walked(ended.walk));
         self.tell_room(node);
-    }
-
-    /// What is listed here is there again at once; of what is to be listed here the copy takes its time.
-    fn repair_slice(
-        &mut self,
-        node: usize,
-        members: &Members,
-        id: SliceId,
-        mut info: SliceInfo,
-        wanted: bool,
-        instead_of: Option<NodeId>,
-    ) {
-        info.nodes.retain(|node| members.nodes.contains_key(node));
-        let life = self.nodes[node].life;
-        if info.nodes.contains(&NodeId(node as u64 + 1)) {
-            if self.nodes[node].disk.slice(id).is_none() {
-                self.copy_slice(node, id, &info.nodes, None);
-            }
-        } else if wanted || instead_of.is_some() {
-            let takes = if self.rng.one_in(20) { 3_000_000 } else { 100_000 };
-            let takes = self.rng.range(100, takes);
-            self.nodes[node].begun.insert(id, self.now);
-            let copying = Copying { id, from: info.nodes, instead_of };
-            self.after(takes, Event::SliceCopied(node, life, Box::new(copying)));
-        }
     }
 
     /// The copy that a node began to make some time ago is there, if somebody had one to give and there is room.
     pub(super) fn slice_copied(&mut self, node: usize, life: Life, copying: &Copying) {
-        let Copying { id, from, instead_of } = copying;
         if self.nodes[node].life != life || self.nodes[node].machine.is_none() {
             return;
         }
-        if self.nodes[node].disk.slice(*id).is_some() || self.copy_slice(node, *id, from, *instead_of) {
-            self.give(node, Input::Copied { slice: *id, instead_of: *instead_of });
+        let is_here = self.nodes[node].disk.slice(copying.id).is_some() || self.copy_slice(node, copying);
+        if let Some(news) = copying.news().filter(|_| is_here) {
+            self.give(node, news);
         }
     }
 
-    fn copy_slice(&mut self, node: usize, id: SliceId, nodes: &[NodeId], instead_of: Option<NodeId>) -> bool {
-        let mended = self.nodes[node].disk.damaged.contains(&id);
+    fn copy_slice(&mut self, node: usize, copying: &Copying) -> bool {
+        let Copying { id, nodes, instead_of, .. } = copying;
+        let mended = self.nodes[node].disk.damaged.contains(id);
         if self.nodes[node].full && !mended {
             return false;
         }
         let from = nodes.iter().filter_map(|from| self.node_at(*from)).filter(|from| self.nodes_talk(node, *from));
-        let Some(data) = from.filter_map(|from| self.nodes[from].disk.slice(id)).next().cloned() else { return false };
+        let Some(data) = from.filter_map(|from| self.nodes[from].disk.slice(*id)).next().cloned() else { return false };
         self.stats.count(match instead_of {
             _ if mended => "slice mended",
             Some(_) => "slice taken over",
             None => "slice copied",
         });
-        self.nodes[node].disk.put_slice(id, data);
+        self.nodes[node].disk.put_slice(*id, data);
         true
     }
 }

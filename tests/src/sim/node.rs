@@ -2,6 +2,7 @@
 
 use super::clock::Clock;
 use super::disk::Disk;
+use super::members::LISTED_WITHIN_US;
 use super::mount::Conn as SimConn;
 use super::network::Place;
 use super::planted::Planted;
@@ -9,11 +10,10 @@ use super::world::{Event, Life, World};
 use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::{Query, RunSizes, Step, Stop, Txn};
 use baton_core::node::{
-    Changes, Config, Conn, Input, MergeRule, NodeMachine, Now, Output, Shares, Space, TICK_US, ToPeer, Topology,
+    Changes, Config, Conn, Input, MergeRule, NodeMachine, Now, Output, Repair, Space, TICK_US, ToPeer, Topology,
 };
 use baton_core::session::{Reply, ToMount, ToNode};
 use baton_core::types::{ClusterId, Cred, Members, NodeId, Owner, SliceId, Stamp};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// Log entries kept behind a checkpoint: few, so that who lags needs a snapshot.
 const LOG_TAIL: u64 = 20;
@@ -31,12 +31,7 @@ pub(super) struct SimNode {
     pub(super) slow_disk: bool,
     /// No sync that begins before comes to its end before.
     pub(super) disk_hangs_until: u64,
-    /// Copies that need not be here, as far as is known.
-    pub(super) spare: BTreeSet<SliceId>,
-    /// Slices of which this node was to have a copy, listed nowhere yet, and when it began to make it.
-    pub(super) begun: BTreeMap<SliceId, u64>,
-    /// What the nodes kept at the last walk, if copies may move.
-    pub(super) shares: Option<Shares>,
+    pub(super) repair: Repair,
     /// The nodes of the cluster, as the folder has them.
     pub(super) members: Option<Members>,
     /// It was removed from the cluster, and knows.
@@ -71,9 +66,7 @@ impl World {
             full: false,
             slow_disk: false,
             disk_hangs_until: 0,
-            spare: BTreeSet::new(),
-            begun: BTreeMap::new(),
-            shares: None,
+            repair: Repair::new(NodeId(self.nodes.len() as u64 + 1), LISTED_WITHIN_US),
             members: Some(members),
             gone: false,
             inbox: Vec::new(),
@@ -100,9 +93,7 @@ impl World {
         let sim = &mut self.nodes[node];
         sim.life += 1;
         sim.inbox.clear();
-        sim.spare.clear();
-        sim.begun.clear();
-        sim.shares = None;
+        sim.repair = Repair::new(config.id, LISTED_WITHIN_US);
         sim.woken = false;
         sim.frozen_until = 0;
         let life = sim.life;
@@ -269,7 +260,7 @@ impl World {
                 let delay = self.rng.delay(20_000);
                 self.after(delay, Event::MergeOrdered(node, life, Box::new(order)));
             }
-            Output::SpareCopy(id) => _ = self.nodes[node].spare.insert(id),
+            Output::SpareCopy(id) => self.nodes[node].repair.note_spare(id),
             Output::Broke { request, reply } => self.locks_broken(request, &reply),
             Output::Members(members) => self.members_known(node, members),
             Output::MembersChanged { .. } => {}
@@ -368,7 +359,7 @@ impl World {
         let sim = &mut self.nodes[node];
         let got = got.map(|(at, state)| {
             let (at, went) = sim.disk.install(at, state, NodeId(node as u64 + 1));
-            sim.spare.extend(went);
+            went.into_iter().for_each(|id| sim.repair.note_spare(id));
             at
         });
         self.trace.note(self.now, || format!("node {} fetched a snapshot: {got:?}", node + 1));

@@ -2,7 +2,6 @@
 
 use super::faults::Fault;
 use super::history::History;
-use super::members::Copying;
 use super::mount::{Conn, SimMount};
 use super::network::{Network, Place};
 use super::node::SimNode;
@@ -10,7 +9,7 @@ use super::rng::Rng;
 use super::run::{Plan, Stats};
 use super::trace::Trace;
 use baton_core::mount::{CallId, Done, Forget, SliceFault, SlicePart, Valid};
-use baton_core::node::{Changes, MergeOrder, Merged, ToPeer};
+use baton_core::node::{Changes, Copying, MergeOrder, Merged, ToPeer};
 use baton_core::session::{ToMount, ToNode};
 use baton_core::types::{Errno, NodeId, SliceId};
 use bytes::Bytes;

@@ -103,7 +103,7 @@ fn whole(world: &World, state: BTreeMap<Key, Value>) -> Result<(), Unsettled> {
         }
     }
     for (at, sim) in world.nodes.iter().enumerate().filter(|(_, sim)| !sim.gone) {
-        let Some(mut shares) = sim.shares.clone() else {
+        let Some(mut shares) = sim.repair.shares().cloned() else {
             return Err(Unsettled::NotYet(format!("node {} does not look what should move", at + 1)));
         };
         let Some(members) = members else { continue };
