@@ -81,6 +81,8 @@ pub(super) struct Running {
     pub(super) want: Option<Want>,
     /// The slice being stored.
     pub(super) slice: Option<SliceId>,
+    /// The slices of the layout by which it read when one was damaged.
+    pub(super) damaged: Vec<SliceId>,
     /// Nobody could be asked, since when.
     pub(super) lost_at: Option<u64>,
     pub(super) restarts: u32,
@@ -103,6 +105,7 @@ impl Running {
             known: Vec::new(),
             want: None,
             slice: None,
+            damaged: Vec::new(),
             lost_at: None,
             restarts: 0,
             under_copies: false,

@@ -430,8 +430,20 @@ impl MountMachine {
             Err(SliceFault::Missing) => self.restart(id),
             Err(SliceFault::Unreachable) => running.lost_at = Some(self.now),
             Err(SliceFault::Full) => self.finish(id, Err(Errno::ENOSPC)),
-            Err(SliceFault::Damaged) => self.finish(id, Err(Errno::EIO)),
+            Err(SliceFault::Damaged) => self.slice_damaged(id),
         }
+    }
+
+    /// One copy is damaged, and the others may be missing because the slice was replaced: then the file refers to another now.
+    fn slice_damaged(&mut self, id: CallId) {
+        let Some(running) = self.running.get_mut(&id) else { return };
+        let Some(Want::Get(parts)) = &running.want else { return };
+        let slices: Vec<SliceId> = parts.iter().map(|part| part.id).collect();
+        if running.damaged == slices {
+            return self.finish(id, Err(Errno::EIO));
+        }
+        running.damaged = slices;
+        self.restart(id);
     }
 
     fn replied(&mut self, id: CallId, reply: Reply) {

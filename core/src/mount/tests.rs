@@ -322,6 +322,20 @@ fn a_read_whose_slice_was_replaced_starts_again() {
 }
 
 #[test]
+fn a_read_fails_of_a_damaged_slice_if_the_file_still_refers_to_it() {
+    let mut s = Script::connected();
+    let call = s.call(Call::Read { ino: Ino(5), handle: None, offset: 0, len: 3 });
+    s.says(ToMount::Answer { id: 1, reply: layout(1), facts: Vec::new() });
+    s.give(Input::Got { call, outcome: Err(SliceFault::Damaged) });
+    s.says(ToMount::Answer { id: 2, reply: layout(2), facts: Vec::new() });
+    s.give(Input::Got { call, outcome: Err(SliceFault::Damaged) });
+    assert_eq!(s.outcomes(), [], "each was read by a layout of which it is not known whether it was the last");
+    s.says(ToMount::Answer { id: 3, reply: layout(2), facts: Vec::new() });
+    s.give(Input::Got { call, outcome: Err(SliceFault::Damaged) });
+    assert_eq!(s.outcomes(), [(call, Err(Errno::EIO))]);
+}
+
+#[test]
 fn a_slice_that_nobody_took_is_tried_again_and_then_written() {
     let mut s = Script::connected();
     let data = Bytes::from(vec![1; 100_000]);
