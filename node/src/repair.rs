@@ -4,7 +4,7 @@
 use crate::handle::{Event, Events};
 use crate::slices::Slices;
 use crate::storage::slices::ScrubPlace;
-use baton_core::meta::{Fault, Key, Value};
+use baton_core::meta::Fault;
 use baton_core::mount::SliceFault;
 use baton_core::node::{Copying, Input, Made, Repair as Decisions};
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Repair {
     }
 
     pub(crate) async fn run(mut self) {
-        let mut place = ScrubPlace::default();
+        let mut place = self.slices.store.anywhere();
         let mut pause = WALK_PAUSE;
         let mut take_for = TAKE_FOR;
         loop {
@@ -64,19 +64,12 @@ impl Repair {
         self.started.elapsed().as_micros() as u64
     }
 
-    /// Reads a piece of what is stored here back from the disk; answers where to go on.
+    /// Reads a piece of what is stored here back from the disk; answers where to go on. What is damaged is no good copy any more,
+    /// and the next walk makes it anew.
     async fn scrub(&self, place: ScrubPlace) -> ScrubPlace {
         let store = self.slices.store.clone();
         let scrubbed = tokio::task::spawn_blocking(move || store.scrub(place, SCRUB_BYTES)).await;
         let Ok(Ok(scrubbed)) = scrubbed else { return ScrubPlace::default() };
-        for id in scrubbed.damaged {
-            let info = self.slices.reader.with_state(|state| state.get(&Key::Slice(id)));
-            let Ok(Some(Value::Slice(info))) = info else { continue };
-            tracing::error!(slice = %id, "a slice on this disk is damaged");
-            if let Some(other) = info.nodes.iter().find(|node| **node != self.slices.me) {
-                self.slices.mend(id, *other);
-            }
-        }
         scrubbed.next.unwrap_or_default()
     }
 
@@ -90,7 +83,7 @@ impl Repair {
             self.drop_spare_copies().await;
             let (now, may_take) = (self.now(), Instant::now() < take_until);
             let Slices { reader, store, .. } = &*self.slices;
-            let is_here = |id| store.contains(id);
+            let is_here = |id| store.is_good(id);
             let step = self.decisions.step(&mut walking, reader, now, STEP, may_take, is_here)?;
             let Some(orders) = step else { break };
             let (mending, takes) = (Instant::now(), orders.iter().any(|copying| copying.instead_of.is_some()));
@@ -163,12 +156,16 @@ impl Repair {
 /// Makes the copy here, and tells the cluster if it did not expect one.
 async fn fetch(slices: Arc<Slices>, events: Events, copying: Copying) -> Made {
     let Copying { id, len, nodes, .. } = &copying;
-    if slices.store.contains(*id) {
+    if slices.store.is_good(*id) {
         tell(&events, &copying);
         return Made::Known;
     }
+    let was_damaged = slices.store.contains(*id);
     match slices.copy_here(*id, *len, nodes).await {
         Ok(()) => {
+            if was_damaged {
+                tracing::warn!(slice = %id, "a damaged slice was replaced from another node's copy");
+            }
             tell(&events, &copying);
             Made::Copy
         }

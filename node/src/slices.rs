@@ -221,7 +221,7 @@ impl Slices {
         self.room.free().is_some_and(|free| free < DISK_RESERVE)
     }
 
-    /// From here if there is a good copy, else from the others in turn. A damaged copy is replaced by a good one.
+    /// From here if there is a good copy, else from the others in turn. The next walk replaces a copy that is damaged here.
     pub async fn get(&self, part: SlicePart) -> Result<Bytes, SliceFault> {
         let (store, here) = (self.store.clone(), part.clone());
         let mut worst = match self.bulk.spawn_blocking(move || get_here(&store, &here)).await {
@@ -229,17 +229,11 @@ impl Slices {
             Ok(Err(fault)) => fault,
             Err(_) => SliceFault::Unreachable,
         };
-        let damaged_here = worst == SliceFault::Damaged;
         let mut others: Vec<NodeId> = part.nodes.iter().filter(|node| **node != self.me).copied().collect();
         others.sort_by_key(|node| self.is_slow(*node));
         for from in others {
             match self.get_from(from, part.clone()).await {
-                Ok(bytes) => {
-                    if damaged_here {
-                        self.mend(part.id, from);
-                    }
-                    return Ok(bytes);
-                }
+                Ok(bytes) => return Ok(bytes),
                 Err(fault) => worst = graver(worst, fault),
             }
         }
@@ -338,23 +332,6 @@ impl Slices {
         let read = self.bulk.spawn_blocking(move || get_here(&store, &part).map(|data| crc32c::crc32c(&data)));
         read.await.unwrap_or(Err(SliceFault::Unreachable))
     }
-
-    /// Replaces this node's damaged copy, beside whoever is being answered.
-    pub(crate) fn mend(&self, id: SliceId, from: NodeId) {
-        let Some(len) = self.store.len(id) else { return };
-        let part = SlicePart { id, at: 0, len, nodes: Vec::new() };
-        let (get, store) = (self.peers.get_slice(from, part), self.store.clone());
-        self.bulk.spawn(async move {
-            let Ok(data) = get.await else { return };
-            match tokio::task::spawn_blocking(move || replace(&store, id, &data)).await {
-                Ok(Ok(())) => {
-                    tracing::warn!(slice = %id, %from, "a damaged slice was replaced from another node's copy")
-                }
-                Ok(Err(error)) => tracing::error!(slice = %id, "a damaged slice could not be replaced: {error}"),
-                Err(_) => {}
-            }
-        });
-    }
 }
 
 /// Whether so many disks are known to be full that a slice gets too few copies, or the command behind it is refused, because what
@@ -396,7 +373,8 @@ fn fault_of(error: &SliceError) -> SliceFault {
     match error {
         SliceError::Missing { .. } => SliceFault::Missing,
         SliceError::Full { .. } => SliceFault::Full,
-        SliceError::Damaged { .. } | SliceError::OutOfRange { .. } => {
+        SliceError::Damaged { .. } => SliceFault::Damaged, // it was said when it was found
+        SliceError::OutOfRange { .. } => {
             tracing::error!("{error}");
             SliceFault::Damaged
         }

@@ -10,7 +10,9 @@ use baton_core::meta::{Fault, Key, Store, Value};
 use baton_core::node::{Base, Changes, Fit, LogWrite, Recovered};
 use baton_core::types::{NodeId, SliceId};
 use bytes::Bytes;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::{Arc, RwLock};
 
 pub(super) type State = BTreeMap<Key, Value>;
@@ -57,8 +59,11 @@ pub(super) struct Disk {
     /// Where the log ended when a state of this entry was taken from another node.
     imported_over: Option<(u64, (u64, u64))>,
     pub(super) slices: BTreeMap<SliceId, Bytes>,
-    /// Those whose bytes are not what they were; their checksums say so.
+    /// Those whose bytes are not what they were; their checksums say so to who reads them.
     pub(super) damaged: BTreeSet<SliceId>,
+    /// Those of them that somebody has read.
+    found: RefCell<BTreeSet<SliceId>>,
+    scrubbed: Option<SliceId>,
 }
 
 impl Disk {
@@ -177,24 +182,51 @@ impl Disk {
         self.syncing = rng.below(self.unsynced.len() + 1);
         self.log_synced();
         self.unsynced.clear();
+        self.found.get_mut().clear();
         // The machine that is gone may still be read by nobody; the new one gets a store of its own.
         self.readable = Arc::new(Readable(RwLock::new(self.durable.clone())));
         self.readable_at = self.durable_at;
     }
 
-    /// A copy that can be served.
+    /// A copy that can be served. One that is damaged is found out by this.
     pub(super) fn slice(&self, id: SliceId) -> Option<&Bytes> {
+        if self.damaged.contains(&id) {
+            self.found.borrow_mut().insert(id);
+        }
+        self.sound(id)
+    }
+
+    /// The same, for who knows without reading.
+    pub(super) fn sound(&self, id: SliceId) -> Option<&Bytes> {
         self.slices.get(&id).filter(|_| !self.damaged.contains(&id))
+    }
+
+    /// It is here, and was not found damaged.
+    pub(super) fn is_good(&self, id: SliceId) -> bool {
+        self.slices.contains_key(&id) && !self.found.borrow().contains(&id)
+    }
+
+    /// Reads some slices back, these behind those of the last time.
+    pub(super) fn scrub(&mut self, some: usize) {
+        let from = self.scrubbed.map_or(Bound::Unbounded, Bound::Excluded);
+        let next: Vec<SliceId> = self.slices.range((from, Bound::Unbounded)).map(|(id, _)| *id).take(some).collect();
+        self.scrubbed = next.last().copied().filter(|_| next.len() == some);
+        self.found.get_mut().extend(next.into_iter().filter(|id| self.damaged.contains(id)));
+    }
+
+    fn is_sound_again(&mut self, id: SliceId) {
+        self.damaged.remove(&id);
+        self.found.get_mut().remove(&id);
     }
 
     pub(super) fn put_slice(&mut self, id: SliceId, data: Bytes) {
         self.slices.insert(id, data);
-        self.damaged.remove(&id);
+        self.is_sound_again(id);
     }
 
     pub(super) fn drop_slice(&mut self, id: SliceId) {
         self.slices.remove(&id);
-        self.damaged.remove(&id);
+        self.is_sound_again(id);
     }
 
     /// Some bits of it change.
@@ -208,7 +240,7 @@ impl Disk {
     /// All but the slices is found damaged: it is moved away.
     pub(super) fn lose_log(&mut self) {
         let (slices, damaged) = (std::mem::take(&mut self.slices), std::mem::take(&mut self.damaged));
-        *self = Disk { slices, damaged, ..Disk::default() };
+        *self = Disk { slices, damaged, ..Disk::default() }; // what was found is found again
     }
 
     /// The process ends in good order: nothing is left unwritten.

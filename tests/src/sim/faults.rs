@@ -335,7 +335,8 @@ impl World {
         };
         let can_bear_it = |node: usize, id: &SliceId| {
             let others = listed(id).into_iter().filter_map(|other| self.node_at(other)).filter(|at| *at != node);
-            others.filter(|at| self.nodes[*at].disk.slice(*id).is_some()).count() > 1
+            let sound = self.nodes.iter().all(|node| !node.disk.damaged.contains(id));
+            sound && others.filter(|at| self.nodes[*at].disk.sound(*id).is_some()).count() > 1
         };
         let mut slices: Vec<(usize, SliceId)> = Vec::new();
         for (at, node) in self.nodes.iter().enumerate() {

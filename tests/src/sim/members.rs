@@ -10,6 +10,8 @@ use baton_core::types::{MemberChange, Members, NodeId, SessionId, SliceId};
 
 /// Nodes that may join in one run.
 const JOIN_MAX: usize = 3;
+/// Slices read back with each walk.
+const SCRUB: usize = 4;
 /// A copy that is not listed after so long is listed nowhere.
 pub(super) const LISTED_WITHIN_US: u64 = 10_000_000;
 
@@ -112,7 +114,7 @@ impl World {
             self.nodes[node].disk.drop_slice(id);
         }
         let SimNode { repair, disk, .. } = &mut self.nodes[node];
-        let is_here = |id| disk.slice(id).is_some();
+        let is_here = |id| disk.is_good(id);
         let orders = repair.step(&mut walking, &reader, now, usize::MAX, true, is_here);
         for copying in orders.ok().flatten().unwrap_or_default() {
             if copying.listed {
@@ -125,6 +127,7 @@ impl World {
                 self.after(takes, Event::SliceCopied(node, life, Box::new(copying)));
             }
         }
+        self.nodes[node].disk.scrub(SCRUB);
         let ended = self.nodes[node].repair.end(walking, &reader);
         self.give(node, Input::Walked(ended.walk));
         self.tell_room(node);
@@ -135,7 +138,7 @@ impl World {
         if self.nodes[node].life != life || self.nodes[node].machine.is_none() {
             return;
         }
-        let is_here = self.nodes[node].disk.slice(copying.id).is_some() || self.copy_slice(node, copying);
+        let is_here = self.nodes[node].disk.is_good(copying.id) || self.copy_slice(node, copying);
         if let Some(news) = copying.news().filter(|_| is_here) {
             self.give(node, news);
         }

@@ -14,6 +14,7 @@
 //! * every byte that is read was checked against its block's checksum;
 //! * room is never written twice, except behind the newest segment's last record: so a place that was looked up stays that
 //!   slice's until it is deleted, and reading needs no lock;
+//! * what was found damaged is known until it is deleted or stored again ([`SliceStore::is_good`]);
 //! * a crash can tear only records that were not acknowledged, all of them in the newest segment; the next start cuts them
 //!   off. It can also undo a delete.
 
@@ -30,11 +31,11 @@ use files::{Files, punch, read_up_to};
 use record::{BLOCK, Found, HEADER_MAX, Header};
 pub use scan::{DamagedRange, OpenReport};
 pub use scrub::{ScrubPlace, Scrubbed};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::{fmt, io};
 use tail::Tail;
 
@@ -123,6 +124,8 @@ pub struct Stats {
 pub struct SliceStore {
     files: Arc<Files>,
     index: RwLock<HashMap<SliceId, Place>>,
+    /// Those that could not be read back, since the start.
+    damaged: Mutex<BTreeSet<SliceId>>,
     tail: Tail,
 }
 
@@ -137,7 +140,7 @@ impl SliceStore {
         let files = Arc::new(Files::new(dir));
         let scan::Found { index, live, end, report } = scan::folder(&files)?;
         let tail = Tail::new(files.clone(), segment_bytes, live, end).map_err(SliceError::io("open", dir))?;
-        Ok((SliceStore { files, index: RwLock::new(index), tail }, report))
+        Ok((SliceStore { files, index: RwLock::new(index), damaged: Mutex::default(), tail }, report))
     }
 
     /// Stores a slice. Returns when it is on the disk; storing it once more changes nothing.
@@ -187,7 +190,10 @@ impl SliceStore {
             Ok(Ok(bytes)) => Ok(bytes),
             // What was deleted meanwhile reads as zeros, or has no file.
             _ if self.place(id) != Some(place) => Err(SliceError::Missing { id }),
-            Ok(Err(part)) => Err(SliceError::Damaged { id, part, path: self.files.path(place.segment) }),
+            Ok(Err(part)) => {
+                self.note_damaged(id);
+                Err(SliceError::Damaged { id, part, path: self.files.path(place.segment) })
+            }
             Err(error) => Err(SliceError::io("read", &self.files.path(place.segment))(error)),
         }
     }
@@ -195,6 +201,7 @@ impl SliceStore {
     /// Deletes a slice, if it is there, and gives its room back. A crash may undo it.
     pub fn delete(&self, id: SliceId) {
         let place = self.index.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         if let Some(place) = place {
             self.free(place);
         }
@@ -202,6 +209,17 @@ impl SliceStore {
 
     pub fn contains(&self, id: SliceId) -> bool {
         self.place(id).is_some()
+    }
+
+    /// It is here, and was not found damaged.
+    pub fn is_good(&self, id: SliceId) -> bool {
+        self.contains(id) && !self.damaged.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
+
+    fn note_damaged(&self, id: SliceId) {
+        if self.damaged.lock().unwrap_or_else(PoisonError::into_inner).insert(id) {
+            tracing::error!(slice = %id, "a slice on this disk is damaged: it is to be fetched from another node");
+        }
     }
 
     pub fn len(&self, id: SliceId) -> Option<u32> {

@@ -7,7 +7,8 @@ use rustix::fs::{Advice, fadvise};
 use std::num::NonZeroU64;
 use std::sync::PoisonError;
 
-/// Where a scrub goes on. The default is the beginning.
+/// Where a scrub goes on. The default is the beginning, [`SliceStore::anywhere`] where a node begins that may not live until it
+/// has come round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ScrubPlace {
     segment: u32,
@@ -21,7 +22,7 @@ pub struct Scrubbed {
     pub next: Option<ScrubPlace>,
     pub slices: usize,
     pub bytes: u64,
-    /// To be fetched from another replica, deleted here and stored again.
+    /// Not good any more: to be fetched from another replica, deleted here and stored again.
     pub damaged: Vec<SliceId>,
 }
 
@@ -38,6 +39,7 @@ impl SliceStore {
                     return Ok(scrubbed);
                 }
                 if !self.is_sound(id, place) {
+                    self.note_damaged(id);
                     scrubbed.damaged.push(id);
                 }
                 scrubbed.slices += 1;
@@ -46,6 +48,16 @@ impl SliceStore {
             next = ScrubPlace { segment: segment + 1, offset: 0 };
         }
         Ok(scrubbed)
+    }
+
+    /// Some slice's place.
+    pub fn anywhere(&self) -> ScrubPlace {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        // The order of a hash map is another one in every process.
+        index
+            .values()
+            .next()
+            .map_or_else(ScrubPlace::default, |place| ScrubPlace { segment: place.segment, offset: place.offset() })
     }
 
     /// The first segment at or behind `from` that has slices there, and those, in order.

@@ -199,12 +199,14 @@ fn a_changed_bit_is_found_by_reading_and_by_scrubbing() {
         damaged.extend(scrubbed.damaged);
     }
     assert_eq!((damaged, slices, pieces), (vec![id(3), id(5)], 6, 6));
+    assert_eq!([3, 4, 5].map(|number| store.is_good(id(number))), [false, true, false]);
 
     // What scrubbing asks for mends it.
     for number in [3, 5] {
         store.delete(id(number));
         store.put(id(number), &data(number, 2 * BLOCK + 10)).unwrap();
     }
+    assert!(store.is_good(id(3)) && store.is_good(id(5)));
     assert_eq!(store.scrub(ScrubPlace::default(), u64::MAX).unwrap().damaged, []);
 }
 

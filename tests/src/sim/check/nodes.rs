@@ -122,5 +122,5 @@ fn whole(world: &World, state: BTreeMap<Key, Value>) -> Result<(), Unsettled> {
 
 fn has_slice(world: &World, node: NodeId, id: SliceId) -> bool {
     let sim = &world.nodes[node.0 as usize - 1];
-    !sim.gone && sim.disk.slice(id).is_some()
+    !sim.gone && sim.disk.sound(id).is_some()
 }
