@@ -380,6 +380,7 @@ fn assemble(
         peers: peers.clone(),
         slices,
         conns: BTreeMap::new(),
+        freezing: BTreeMap::new(),
         breaking: BTreeMap::new(),
         changing: BTreeMap::new(),
         clock,

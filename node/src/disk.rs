@@ -7,7 +7,7 @@ use crate::storage::state::snapshot::Part;
 use crate::storage::{Mark, RaftLog, State, StorageError};
 use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::{Fault, Key, Store, Value};
-use baton_core::node::{Changes, Input, LogWrite};
+use baton_core::node::{Base, Changes, Freeze, Input, LogWrite};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -51,6 +51,12 @@ impl Store for StateSlot {
 
     fn range(&self, from: &Key, to: &Key, max: usize) -> Result<Vec<(Key, Value)>, Fault> {
         StateSlot::get(self).range(from, to, max)
+    }
+}
+
+impl Freeze for StateSlot {
+    fn freeze(self: Arc<Self>) -> Base {
+        StateSlot::get(&self).view()
     }
 }
 

@@ -6,7 +6,7 @@ use crate::storage::State;
 use baton_core::meta::locks::FileLock;
 use baton_core::meta::ops::BreakLocks;
 use baton_core::meta::{Answer, Key, Query, Value};
-use baton_core::node::{Conn, CopyRow, Input, Reader, Status};
+use baton_core::node::{Conn, CopyRow, Frozen, Input, Reader, Status};
 use baton_core::session::{Reply, ToMount, ToNode};
 use baton_core::token::Row;
 use baton_core::types::{Cred, Errno, Ino, MemberChange, Members, NoChange, NodeId, SessionId};
@@ -38,6 +38,11 @@ pub(crate) enum Event {
         max: usize,
         tell: oneshot::Sender<Vec<Row<NodeId>>>,
     },
+    Freeze {
+        request: u64,
+        at: Option<u64>,
+        tell: oneshot::Sender<Option<Frozen>>,
+    },
     BreakLocks {
         order: BreakLocks,
         tell: oneshot::Sender<Result<Reply, NotBroken>>,
@@ -67,6 +72,17 @@ pub enum NotBroken {
     NoSuchObject,
     #[error("it was refused: {0}")]
     Refused(Errno),
+    #[error("the node has stopped")]
+    Stopped,
+}
+
+/// Why there is no state behind an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotFrozen {
+    #[error("it went on before the state was asked for, or fetches the state from another node; ask again")]
+    Passed,
+    #[error("it did not get to that entry within 10 s")]
+    TooLong,
     #[error("the node has stopped")]
     Stopped,
 }
@@ -130,6 +146,15 @@ impl NodeHandle {
         let (tell, told) = oneshot::channel();
         self.tell(Event::Copies { of, max, tell });
         told.await.ok()
+    }
+
+    /// The state behind this entry, or as it is now.
+    pub async fn freeze(&self, at: Option<u64>) -> Result<Frozen, NotFrozen> {
+        let request = RandomState::new().build_hasher().finish();
+        let (tell, told) = oneshot::channel();
+        self.tell(Event::Freeze { request, at, tell });
+        let frozen = tokio::time::timeout(ORDER_WITHIN, told).await;
+        frozen.map_err(|_| NotFrozen::TooLong)?.map_err(|_| NotFrozen::Stopped)?.ok_or(NotFrozen::Passed)
     }
 
     /// Takes the locks on an object away from all who hold them, or from one session: once it is committed, what they were.

@@ -32,7 +32,7 @@ mod waits;
 pub use clock::Clock;
 pub use config::NodeConfig;
 pub use daemon::{Links, Node, NodeError, prepare, start, start_on, whose};
-pub use handle::{MountConn, NodeHandle, NotBroken, NotChanged};
+pub use handle::{MountConn, NodeHandle, NotBroken, NotChanged, NotFrozen};
 pub use peers::local::LocalNet;
 pub use slices::Slices;
 pub use topology::IpList;

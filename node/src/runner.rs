@@ -9,7 +9,7 @@ use crate::peers::grpc::Identity;
 use crate::slices::Slices;
 use crate::storage::{DataFolder, FolderError, StorageError};
 use crate::waits::Watch;
-use baton_core::node::{Conn, Input, NodeMachine, Output, TICK_US};
+use baton_core::node::{Conn, Frozen, Input, NodeMachine, Output, TICK_US};
 use baton_core::session::Reply;
 use baton_core::types::{Members, NodeId};
 use std::collections::BTreeMap;
@@ -55,6 +55,7 @@ pub(crate) struct Runner {
     pub(crate) slices: Arc<Slices>,
     pub(crate) conns: BTreeMap<Conn, Sink>,
     /// Orders to break locks that were proposed, and who waits for what comes of them.
+    pub(crate) freezing: BTreeMap<u64, oneshot::Sender<Option<Frozen>>>,
     pub(crate) breaking: BTreeMap<u64, oneshot::Sender<Result<Reply, NotBroken>>>,
     /// The same for orders to change the list of nodes.
     pub(crate) changing: BTreeMap<u64, oneshot::Sender<Result<NodeId, NotChanged>>>,
@@ -124,6 +125,11 @@ impl Runner {
                 }
                 Event::Tokens { from, max, tell } => {
                     let _gone = tell.send(self.machine.tokens(from, max));
+                }
+                Event::Freeze { request, at, tell } => {
+                    self.freezing.retain(|_, tell| !tell.is_closed());
+                    self.freezing.insert(request, tell);
+                    inputs.push(Input::Freeze { request, at });
                 }
                 Event::BreakLocks { order, tell } => {
                     if self.machine.leads() {
@@ -234,6 +240,11 @@ impl Runner {
             Output::SpareCopy(id) => self.slices.note_spare(id),
             Output::Merge(order) => {
                 self.slices.bulk.spawn(merging::carry_out(order, self.slices.clone(), self.tell.clone()));
+            }
+            Output::Frozen { request, state } => {
+                if let Some(tell) = self.freezing.remove(&request) {
+                    let _gone = tell.send(state);
+                }
             }
             Output::Broke { request, reply } => {
                 if let Some(tell) = self.breaking.remove(&request) {

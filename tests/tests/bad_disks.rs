@@ -7,6 +7,7 @@ use raft::eraftpb::Entry;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Bytes of which no two pieces are alike.
@@ -405,6 +406,26 @@ fn a_deep_check_finds_a_damaged_copy_and_mends_it() {
     assert!(said.contains(" mended"), "{said}");
     eventually("a deep check finds nothing", Duration::from_secs(10), || cluster.deep_check(&[]).ok());
     contents.wait_repaired(cluster.data(victim));
+}
+
+#[test]
+fn a_deep_check_compares_states_that_go_on_and_takes_the_lead_from_nobody() {
+    let cluster = Cluster::start();
+    let mount = cluster.mount();
+    let term = |cluster: &Cluster| cluster.status(1).term;
+    let (before, stop) = (term(&cluster), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let write = scope.spawn(|| {
+            let until_stopped = (0..).take_while(|_| !stop.load(Ordering::SeqCst));
+            until_stopped.map(|number| std::fs::write(mount.path(&format!("f{number}")), b"x").unwrap()).count()
+        });
+        let checks: Vec<Result<String, String>> = (0..5).map(|_| cluster.deep_check(&[])).collect();
+        stop.store(true, Ordering::SeqCst);
+        let written = write.join().unwrap();
+        assert!(checks.iter().all(Result::is_ok), "{checks:?}");
+        assert!(written > 20, "{written} files is no load");
+    });
+    assert_eq!(term(&cluster), before);
 }
 
 /// What somebody else fills, to the brim: of one node, which is the leader, then of two. The others go on without the one; with

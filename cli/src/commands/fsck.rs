@@ -7,6 +7,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
+use tonic::Code;
 
 /// Walk over the whole state and say what does not fit together
 ///
@@ -47,7 +48,7 @@ impl Fsck {
                 return deep(&addresses, self.mend, !self.json && std::io::stdout().is_terminal()).await;
             }
             let mut admin = admin(&addresses).await?;
-            let checked = admin.check(CheckRequest { hash: false }).await.map_err(told)?;
+            let checked = admin.check(CheckRequest::default()).await.map_err(told)?;
             Ok(Found::of(checked.into_inner()))
         })?;
         self.print(&found);
@@ -94,7 +95,7 @@ type SliceNumber = (u64, u64);
 async fn deep(addresses: &[String], mend: bool, live: bool) -> Result<Found, Failure> {
     let status = admin(addresses).await?.status(StatusRequest {}).await.map_err(told)?.into_inner();
     let nodes: Vec<(u64, String)> = status.nodes.into_iter().map(|node| (node.id, node.address)).collect();
-    let mut found = states(&nodes).await;
+    let mut found = states(&nodes, addresses).await?;
     let mut checksums: BTreeMap<SliceNumber, BTreeMap<u32, Vec<u64>>> = BTreeMap::new();
     for (node, address) in &nodes {
         let each = |copy: VerifiedCopy| {
@@ -128,40 +129,75 @@ async fn deep(addresses: &[String], mend: bool, live: bool) -> Result<Found, Fai
     Ok(found)
 }
 
-/// Every node's state by itself, and whether they are the same.
-async fn states(nodes: &[(u64, String)]) -> Found {
-    const TRIES: usize = 10;
-    let mut problems = Vec::new();
-    for attempt in 1..=TRIES {
-        problems.clear();
-        let mut states: Vec<(u64, CheckReply)> = Vec::new();
+/// Every node's state by itself, and whether they are the same: all of them behind the same entry, though the cluster goes on.
+async fn states(nodes: &[(u64, String)], addresses: &[String]) -> Result<Found, Failure> {
+    const TRIES: u32 = 6;
+    for attempt in 0..TRIES {
+        let at = entry_ahead(addresses, attempt).await?;
+        let mut checking = tokio::task::JoinSet::new();
         for (node, address) in nodes {
-            match check(address).await {
-                Ok(reply) => states.push((*node, reply)),
-                Err(why) => problems.push(format!("node {node} at {address} cannot be looked at: {why}")),
+            let (node, address) = (*node, address.clone());
+            checking.spawn(async move { (node, check(&address, at).await, address) });
+        }
+        let mut checks = checking.join_all().await;
+        checks.sort_by_key(|(node, ..)| *node);
+        let has_passed = |(_, checked, _): &_| matches!(checked, Ok(Checked::Passed));
+        if checks.iter().any(has_passed) {
+            continue;
+        }
+        let mut found = Found::default();
+        let mut like: Option<(u64, u32)> = None;
+        for (node, checked, address) in checks {
+            match checked {
+                Ok(Checked::Passed) => {}
+                Ok(Checked::Reply(reply)) => {
+                    let problems = reply.problems.iter().map(|problem| format!("node {node}: {problem}")).collect();
+                    let hash = reply.hash;
+                    let (first, expected) = *like.get_or_insert((node, hash));
+                    if first == node {
+                        found = Found { problems: std::mem::take(&mut found.problems), ..Found::of(reply) };
+                    }
+                    found.problems.extend::<Vec<String>>(problems);
+                    if hash != expected {
+                        found.problems.push(format!("the states of nodes {first} and {node} differ"));
+                    }
+                }
+                Err(why) => found.problems.push(format!("node {node} at {address} cannot be looked at: {why}")),
             }
         }
-        problems
-            .extend(states.iter().flat_map(|(node, s)| s.problems.iter().map(move |p| format!("node {node}: {p}"))));
-        let Some((first, like)) = states.first().cloned() else { break };
-        let quiet = states.iter().all(|(_, state)| state.applied.is_some() && state.applied == like.applied);
-        if quiet || attempt == TRIES {
-            if !quiet {
-                problems
-                    .push("the nodes' states were not compared: they change too fast. Try when less is written".into());
-            }
-            let others = states.iter().filter(|(_, state)| quiet && state.hash != like.hash);
-            problems.extend(others.map(|(node, _)| format!("the states of nodes {first} and {node} differ")));
-            return Found { problems, ..Found::of(like) };
-        }
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        return Ok(found);
     }
-    Found { problems, ..Found::default() }
+    let problems = vec!["the nodes' states were not looked at: they go on too fast. Try when less is written".into()];
+    Ok(Found { problems, ..Found::default() })
 }
 
-async fn check(address: &str) -> Result<CheckReply, Failure> {
+/// An entry that every node gets to when it was asked for it, at the pace of this moment. Further ahead with every attempt.
+async fn entry_ahead(addresses: &[String], attempt: u32) -> Result<u64, Failure> {
+    const LOOK_FOR: Duration = Duration::from_millis(200);
+    let mut admin = admin(addresses).await?;
+    let mut applied = async || {
+        let status = admin.status(StatusRequest {}).await.map_err(told)?.into_inner();
+        Ok::<u64, Failure>(status.nodes.iter().map(|node| node.applied).max().unwrap_or(0))
+    };
+    let before = applied().await?;
+    tokio::time::sleep(LOOK_FOR).await;
+    let now = applied().await?;
+    Ok(now + ((now - before.min(now)) << attempt))
+}
+
+enum Checked {
+    Reply(CheckReply),
+    /// It is behind that entry already.
+    Passed,
+}
+
+async fn check(address: &str, at: u64) -> Result<Checked, Failure> {
     let mut admin = admin(&[address.to_owned()]).await?;
-    admin.check(CheckRequest { hash: true }).await.map(tonic::Response::into_inner).map_err(told)
+    match admin.check(CheckRequest { hash: true, at: Some(at) }).await {
+        Ok(reply) => Ok(Checked::Reply(reply.into_inner())),
+        Err(status) if status.code() == Code::Aborted => Ok(Checked::Passed),
+        Err(status) => Err(told(status)),
+    }
 }
 
 async fn verify(address: &str, mend: bool, mut each: impl FnMut(VerifiedCopy)) -> Result<(), Failure> {

@@ -37,6 +37,7 @@ impl NodeMachine {
                 }
                 self.applied = at;
                 self.shared.has_applied(at);
+                self.freeze_what_was_asked();
             }
             self.lead.applied_entry(at.1);
         }

@@ -3,6 +3,7 @@
 use super::drain::Walk;
 use super::merging::{MergeOrder, Merged};
 use super::messages::{Space, ToPeer};
+use super::view::Frozen;
 use crate::meta::ops::BreakLocks;
 use crate::meta::{Key, Value};
 use crate::session::{Reply, ToMount, ToNode};
@@ -54,6 +55,11 @@ pub enum Input {
     Copied {
         slice: SliceId,
         instead_of: Option<NodeId>,
+    },
+    /// The state is wanted as it is behind this entry, or as it is now; answered with [`Output::Frozen`] when that was applied.
+    Freeze {
+        request: u64,
+        at: Option<u64>,
     },
     /// What came of an [`Output::Merge`].
     Looked {
@@ -128,6 +134,11 @@ pub enum Output {
     SpareCopy(SliceId),
     /// There may be small writes to merge.
     Merge(MergeOrder),
+    /// What was asked for, or nothing: that entry was applied before, or the state is being fetched from another node.
+    Frozen {
+        request: u64,
+        state: Option<Frozen>,
+    },
     /// Locks were broken; every node says so when it has applied it, and the one that was asked knows the request.
     Broke {
         request: u64,

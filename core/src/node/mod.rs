@@ -32,6 +32,7 @@ mod breaks;
 mod copies;
 mod drain;
 mod edges;
+mod freezing;
 mod garbage;
 mod io;
 mod join;
@@ -64,7 +65,7 @@ pub use shares::{Shares, Takeover};
 pub use status::{CopiesStatus, PeerStatus, SessionStatus, Status};
 pub use tokens::{PARCEL_MAX, TokenStatus};
 pub use tree::{NoTree, Topology};
-pub use view::{Base, Reader};
+pub use view::{Base, Freeze, Frozen, Reader};
 
 use crate::meta::{Key, Store, Value};
 use crate::session::Session;
@@ -221,6 +222,7 @@ pub struct NodeMachine {
     log_tail: u64,
     /// Commands carried out since the start, by kind.
     carried_out: BTreeMap<&'static str, u64>,
+    freezing: freezing::Freezing,
 }
 
 impl NodeMachine {
@@ -283,6 +285,7 @@ impl NodeMachine {
             leader: None,
             space: BTreeMap::new(),
             peer_applied: BTreeMap::new(),
+            freezing: Default::default(),
             walk: Walk::default(),
             log_tail: LOG_TAIL,
             carried_out: BTreeMap::new(),
@@ -363,6 +366,7 @@ impl NodeMachine {
             Input::SnapshotFetched(got) => self.snapshot_fetched(got),
             Input::MemberRecorded => self.join.recorded(),
             Input::Space(space) => _ = self.space.insert(self.config.id, (space, self.now.mono)),
+            Input::Freeze { request, at } => self.freeze(request, at),
             Input::Looked { slice, merged } => self.merge_looked(slice, merged),
             Input::Copied { slice, instead_of } => self.copied(slice, instead_of),
             Input::BreakLocks(order) => self.break_locks(order),

@@ -308,6 +308,7 @@ impl NodeMachine {
             if let Err(why) = self.load_from_view() {
                 return self.stop(why);
             }
+            self.freeze_what_was_asked();
             self.settle_after_snapshot();
         }
         self.apply_deferred();

@@ -2,6 +2,7 @@
 
 mod breaks;
 mod copies;
+mod freezing;
 mod members;
 mod merging;
 mod parted;
@@ -27,6 +28,12 @@ impl Store for Disk {
     fn range(&self, from: &Key, to: &Key, max: usize) -> Result<Vec<(Key, Value)>, Fault> {
         let state = self.0.read().unwrap();
         Ok(state.range(from.clone()..to.clone()).take(max).map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+}
+
+impl Freeze for Disk {
+    fn freeze(self: Arc<Self>) -> Base {
+        Arc::new(Disk(RwLock::new(self.0.read().unwrap().clone())))
     }
 }
 
@@ -56,6 +63,7 @@ struct Cluster {
     sent: Vec<(NodeId, NodeId, ToPeer)>,
     /// Orders to break locks that were carried out, by node.
     broke: Vec<(NodeId, u64, Reply)>,
+    frozen: Vec<(NodeId, u64, Option<Frozen>)>,
     /// What came of orders to change the list of nodes, by who says so.
     changed: Vec<(NodeId, Result<NodeId, NoChange>)>,
     spare: Vec<(NodeId, SliceId)>,
@@ -98,6 +106,7 @@ impl Cluster {
             mounts: Vec::new(),
             sent: Vec::new(),
             broke: Vec::new(),
+            frozen: Vec::new(),
             changed: Vec::new(),
             spare: Vec::new(),
             orders: Vec::new(),
@@ -218,6 +227,7 @@ impl Cluster {
                     to.inbox.push(Input::Peer { from: id, message });
                 }
             }
+            Output::Frozen { request, state } => self.frozen.push((id, request, state)),
             Output::Broke { request, reply } => self.broke.push((id, request, reply)),
             Output::MembersChanged { outcome, .. } => self.changed.push((id, outcome)),
             Output::Merge(order) => self.orders.push((id, order)),

@@ -11,15 +11,50 @@ use super::io::Changes;
 use super::members::listed;
 use super::messages::Space;
 use super::shares::room_for_all;
-use crate::meta::{Answer, Fact, Fault, Key, Query, Recording, Run, Step, Stop, Store, Txn, Value};
+use crate::meta::{Answer, Fact, Fault, Key, Memory, Query, Recording, Run, Step, Stop, Store, Txn, Value};
 use crate::session::Reply;
 use crate::types::{Cred, Errno, Ino, NodeId, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+/// A store that can be kept as it is at one moment.
+pub trait Freeze: Store + Send + Sync {
+    /// As it is now, whatever changes later.
+    fn freeze(self: Arc<Self>) -> Base;
+}
+
 /// The state store below: a database, or memory in the simulator.
-pub type Base = Arc<dyn Store + Send + Sync>;
+pub type Base = Arc<dyn Freeze>;
+
+impl Freeze for Memory {
+    fn freeze(self: Arc<Self>) -> Base {
+        self // nobody changes what is shared
+    }
+}
+
+/// The whole state as it was behind one entry: who walks over it for minutes holds nobody up.
+#[derive(Clone)]
+pub struct Frozen {
+    pub at: u64,
+    view: Arc<View>,
+}
+
+impl std::fmt::Debug for Frozen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the state at {}", self.at)
+    }
+}
+
+impl Store for Frozen {
+    fn get(&self, key: &Key) -> Result<Option<Value>, Fault> {
+        self.view.get(key)
+    }
+
+    fn range(&self, from: &Key, to: &Key, max: usize) -> Result<Vec<(Key, Value)>, Fault> {
+        self.view.range(from, to, max)
+    }
+}
 
 pub(super) struct View {
     pub(super) fresh: BTreeMap<Key, Option<Value>>,
@@ -35,6 +70,13 @@ pub(super) struct View {
 impl View {
     pub(super) fn absorb(&mut self, changes: BTreeMap<Key, Option<Value>>) {
         self.fresh.extend(changes);
+    }
+
+    /// As it is now, which is behind entry `at`.
+    pub(super) fn freeze(&self, at: u64) -> Frozen {
+        let (fresh, storing, base) = (self.fresh.clone(), self.storing.clone(), self.base.clone().freeze());
+        let view = View { fresh, storing, base, spaces: BTreeMap::new(), just_unlinked: BTreeSet::new() };
+        Frozen { at, view: Arc::new(view) }
     }
 
     pub(super) fn waiting(&self) -> usize {

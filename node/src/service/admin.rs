@@ -1,5 +1,5 @@
 use crate::config::check_address;
-use crate::handle::{Event, NodeHandle, NotBroken, NotChanged};
+use crate::handle::{Event, NodeHandle, NotBroken, NotChanged, NotFrozen};
 use crate::room::ROOM_MIN;
 use crate::slices::{Found, VerifiedCopy};
 use baton_core::limits::DISK_RESERVE;
@@ -40,19 +40,20 @@ impl Admin for AdminService {
     }
 
     async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckReply>, Status> {
-        let wants_hash = request.into_inner().hash;
-        let before = self.node.status().await;
-        let node = self.node.clone();
-        let checked = tokio::task::spawn_blocking(move || {
-            node.reader().with_state(|state| {
-                let hash = if wants_hash { hash(state) } else { Ok(0) };
-                (check::check(state), hash, node.slices().store.stats())
-            })
-        });
-        let (report, hash, slices) = checked.await.map_err(|e| Status::internal(e.to_string()))?;
+        let v1::CheckRequest { hash: wants_hash, at } = request.into_inner();
+        let state = self.node.freeze(at).await.map_err(|why| match why {
+            NotFrozen::Passed => Status::aborted(why.to_string()),
+            NotFrozen::TooLong => Status::deadline_exceeded(why.to_string()),
+            NotFrozen::Stopped => Status::unavailable(why.to_string()),
+        })?;
+        let (applied, slices) = (state.at, self.node.slices().store.stats());
+        let walk = move || {
+            let hash = if wants_hash { hash(&state) } else { Ok(0) };
+            (check::check(&state), hash)
+        };
+        let walked = tokio::task::spawn_blocking(walk).await;
+        let (report, hash) = walked.map_err(|e| Status::internal(e.to_string()))?;
         let hash = hash.map_err(|_| Status::data_loss("the state cannot be read"))?;
-        let (before, after) =
-            (before.map(|status| status.applied), self.node.status().await.map(|status| status.applied));
         let report = match report {
             Ok(report) => report,
             Err(Stop::Errno(errno)) => return Err(Status::internal(errno.to_string())),
@@ -64,7 +65,7 @@ impl Admin for AdminService {
             extents: report.extents,
             slices: report.slices,
             slice_bytes: slices.bytes,
-            applied: before.filter(|before| after == Some(*before)),
+            applied: Some(applied),
             hash,
         }))
     }

@@ -7,7 +7,7 @@
 
 use super::rng::Rng;
 use baton_core::meta::{Fault, Key, Store, Value};
-use baton_core::node::{Base, Changes, Fit, LogWrite, Recovered};
+use baton_core::node::{Base, Changes, Fit, Freeze, LogWrite, Recovered};
 use baton_core::types::{NodeId, SliceId};
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -24,6 +24,12 @@ struct Readable(RwLock<State>);
 impl Readable {
     fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
         look(&mut self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+}
+
+impl Freeze for Readable {
+    fn freeze(self: Arc<Self>) -> Base {
+        Arc::new(Readable(RwLock::new(self.with(|state| state.clone()))))
     }
 }
 

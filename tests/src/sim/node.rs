@@ -263,7 +263,7 @@ impl World {
             Output::SpareCopy(id) => self.nodes[node].repair.note_spare(id),
             Output::Broke { request, reply } => self.locks_broken(request, &reply),
             Output::Members(members) => self.members_known(node, members),
-            Output::MembersChanged { .. } => {}
+            Output::MembersChanged { .. } | Output::Frozen { .. } => {}
             Output::Stop(why) => self.fail(format!("node {} stops: {why}", node + 1)),
         }
     }

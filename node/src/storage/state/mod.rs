@@ -21,6 +21,7 @@ pub mod snapshot;
 
 use super::{Mark, StorageError, sync_folder};
 use baton_core::meta::{Fault, Key, Store, Value, decode_key, decode_value, encode_key, encode_value};
+use baton_core::node::{Base, Freeze};
 use checked::CheckedFile;
 use redb::{Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 use seal::{seal, unseal};
@@ -278,6 +279,12 @@ impl Store for View {
             return Ok(Vec::new());
         }
         self.or_damage(|| self.read_range(from, to, max)).ok_or_else(|| Fault::Range(from.clone(), to.clone()))
+    }
+}
+
+impl Freeze for View {
+    fn freeze(self: Arc<Self>) -> Base {
+        self
     }
 }
 
