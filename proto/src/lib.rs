@@ -43,10 +43,10 @@ pub mod v1 {
 }
 
 /// What this build speaks. Counts up when an older build could misunderstand a newer one.
-pub const WIRE_VERSION: u32 = 8;
+pub const WIRE_VERSION: u32 = 9;
 
 /// The oldest version that this build speaks with those who know no newer one.
-pub const WIRE_OLDEST: u32 = 8;
+pub const WIRE_OLDEST: u32 = 9;
 
 /// The largest message of a stream. The largest legal one is a layout whose [`READ_MAX`](baton_core::limits::READ_MAX)
 /// bytes all lie inline (4 MiB); lists of commands are cut to fit by [`in_messages`].
