@@ -159,6 +159,43 @@ fn no_node_to_be_reached_is_exit_code_3() {
     assert_eq!(sh(&point, "ls -A"), "", "nothing stays mounted");
 }
 
+/// A node that was taken in and never comes would have to be removed by hand.
+#[test]
+fn a_node_that_could_not_start_is_not_taken_into_the_cluster() {
+    let mut cluster = Cluster::start_in(&[folder("one").join("node")]);
+    let (addresses, free) = (cluster.addresses(), free_address());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().to_string();
+    let (empty, strange, held) = (folder("empty"), folder("strange"), folder("held"));
+    std::fs::write(strange.join("thesis.tex"), "x").unwrap();
+    std::fs::write(held.join("baton.toml"), "format = 1\nnode = 7\n").unwrap();
+    for (listen, data, code, says) in [
+        (&port, &empty, 1, "--listen"),
+        (&free, &strange, 1, "thesis.tex"),
+        (&free, &held, 1, "node 7"),
+        (&free, &strange.join("thesis.tex"), 1, "thesis.tex"),
+        (&"127.0.0.1".to_owned(), &empty, 2, "HOST:PORT"),
+    ] {
+        let data = data.to_str().unwrap();
+        let arguments = [
+            "node",
+            "--join",
+            &addresses,
+            "--listen",
+            listen,
+            "--data",
+            data,
+            "--metrics",
+            "none",
+            "--advertise",
+            &free,
+        ];
+        refused(&arguments, code, &[says]);
+    }
+    assert_eq!(cluster.status(1).nodes.len(), 1);
+    assert_eq!(cluster.join(), 2, "and no number was spent");
+}
+
 #[test]
 fn what_is_too_long_or_too_large_has_its_own_errno() {
     let cluster = Cluster::start_in(&[folder("one").join("node")]);
