@@ -7,6 +7,7 @@ mod failure;
 mod local_link;
 mod metrics;
 mod names;
+mod say;
 mod signals;
 
 use clap::{Parser, Subcommand};
@@ -65,10 +66,10 @@ pub fn main() -> ExitCode {
         Command::Token(token) => token.run(),
         Command::Who(who) => who.run(),
     };
-    match outcome {
+    match outcome.and_then(|()| say::all_said()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("baton: {failure}");
+            say::complain!("{failure}");
             failure.code()
         }
     }

@@ -1,6 +1,7 @@
 use super::{bulk_runtime, member};
 use crate::failure::Failure;
 use crate::metrics::{self, Page};
+use crate::say::say;
 use crate::{names, signals};
 use baton_core::node::Topology;
 use baton_core::types::NodeId;
@@ -74,7 +75,7 @@ impl Node {
         };
         let bulk = bulk_runtime()?;
         let node = baton_node::start_on(listener, &config, Links::Grpc, bulk.handle().clone())?;
-        println!("node {} listens on {}", config.id, node.address());
+        say!("node {} listens on {}", config.id, node.address());
         let (handle, on) = (node.handle().clone(), bulk.handle().clone());
         let page = move || {
             let mut page = Page::default();
@@ -82,7 +83,7 @@ impl Node {
             page.text()
         };
         if let Some(at) = metrics::serve(place.as_deref(), page)? {
-            println!("metrics at http://{at}/metrics");
+            say!("metrics at http://{at}/metrics");
         }
         let (tell, told) = channel();
         signals::watch(tell, ())?;
@@ -117,7 +118,7 @@ impl Node {
                 let folder = baton_node::claim(&data)?;
                 let (id, members) = member::join(cluster, &address)?;
                 baton_node::prepare(folder, id, &members)?;
-                println!("the cluster took this node in as node {id}");
+                say!("the cluster took this node in as node {id}");
                 (id, members)
             }
         };
