@@ -15,8 +15,8 @@
 //! Bulk data is never copied: `bytes` fields share the buffer that they were received into.
 //!
 //! Changing it: fields are added, never reused. Whoever says hello names the versions that it speaks, from [`WIRE_OLDEST`] to
-//! [`WIRE_VERSION`]; two that have none in common refuse each other by name, and others speak the newest that both do. So a
-//! build that is to take another's place node by node speaks that one's version too.
+//! [`WIRE_VERSION`]; two that have none in common refuse each other by name. Nothing else is negotiated: a build that is to take
+//! another's place node by node says only what that one understands too, and carries commands out as that one does.
 
 mod answer;
 mod bad;
