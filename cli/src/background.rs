@@ -1,6 +1,7 @@
 //! `--background`: the command starts itself again in a session of its own and ends when that one says `ready`.
 
 use crate::failure::Failure;
+use crate::say::say;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -27,7 +28,7 @@ pub(crate) fn start() -> Result<(), Failure> {
     let said = child.stdout.take().map(BufReader::new);
     let ready = said.is_some_and(|said| said.lines().map_while(Result::ok).any(|line| line == "ready"));
     if ready {
-        println!("ready");
+        say!("ready");
         return Ok(());
     }
     let status = child.wait().map_err(Failure::io("wait for the mount in the background"))?;

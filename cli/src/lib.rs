@@ -7,6 +7,7 @@ mod failure;
 mod local_link;
 mod metrics;
 mod names;
+mod say;
 mod signals;
 
 use clap::{Parser, Subcommand};
@@ -14,8 +15,9 @@ use commands::{fsck, lock, member, mount, node, status, token, up};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
-/// What is logged when nobody says: fuser warns of every unmount that came from outside.
-const DEFAULT_LOG: &str = "warn,fuser=error";
+/// What is logged when nobody says. fuser warns of every unmount that came from outside, and raft-engine of every write to the log
+/// that a kill or a power cut tore: nobody was told that it is there, and whether more is missing the node finds out by itself.
+const DEFAULT_LOG: &str = "warn,fuser=error,raft_engine::file_pipe_log::pipe_builder=error";
 
 #[derive(Parser)]
 #[command(
@@ -65,10 +67,10 @@ pub fn main() -> ExitCode {
         Command::Token(token) => token.run(),
         Command::Who(who) => who.run(),
     };
-    match outcome {
+    match outcome.and_then(|()| say::all_said()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("baton: {failure}");
+            say::complain!("{failure}");
             failure.code()
         }
     }

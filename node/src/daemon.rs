@@ -12,7 +12,7 @@ use crate::room::Room;
 use crate::runner::{Runner, Stopped};
 use crate::service::{About, AdminService, MountService, PeersService, Services, SlicesService};
 use crate::slices::Slices;
-use crate::storage::{DataFolder, FolderError, RaftLog, SliceError, SliceStore, State, StorageError};
+use crate::storage::{ClaimedFolder, DataFolder, FolderError, RaftLog, SliceError, SliceStore, State, StorageError};
 use baton_core::node::{Config, Fit, MergeRule, NodeMachine, Recovered, listed};
 use baton_core::types::{ClusterId, Members, NodeId, Owner};
 
@@ -119,9 +119,14 @@ pub fn whose(data: &Path) -> Result<Option<(NodeId, Members)>, NodeError> {
     Ok(DataFolder::whose(data)?)
 }
 
-/// Makes the data folder of a node that a running cluster has taken in.
-pub fn prepare(data: &Path, id: NodeId, members: &Members) -> Result<(), NodeError> {
-    Ok(DataFolder::open(data, id)?.set_members(members)?)
+/// Takes an empty folder for a node that is to ask a running cluster for its number.
+pub fn claim(data: &Path) -> Result<ClaimedFolder, NodeError> {
+    Ok(ClaimedFolder::claim(data)?)
+}
+
+/// Makes it the data folder of the node that the cluster has taken in.
+pub fn prepare(folder: ClaimedFolder, id: NodeId, members: &Members) -> Result<(), NodeError> {
+    Ok(folder.of(id)?.set_members(members)?)
 }
 
 /// What was on the disk, opened.
@@ -133,13 +138,13 @@ struct Opened {
     slices: SliceStore,
 }
 
-/// Starts a node. `bulk` is where slices are handled: a runtime with threads of its own.
-pub fn start(config: &NodeConfig, links: Links, bulk: tokio::runtime::Handle) -> Result<Node, NodeError> {
-    let listen = |source| NodeError::Listen { address: config.listen.clone(), source };
-    start_on(TcpListener::bind(&config.listen).map_err(listen)?, config, links, bulk)
+/// Takes the port that a node is to listen on.
+pub fn listen(address: &str) -> Result<TcpListener, NodeError> {
+    TcpListener::bind(address).map_err(|source| NodeError::Listen { address: address.to_owned(), source })
 }
 
-/// Starts a node that listens where the caller does already: so nobody else can take a port that was found to be free.
+/// Starts a node that listens where the caller does already: so nobody else can take a port that was found to be free. `bulk` is
+/// where slices are handled: a runtime with threads of its own.
 pub fn start_on(
     listener: TcpListener,
     config: &NodeConfig,

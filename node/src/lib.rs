@@ -31,7 +31,7 @@ mod waits;
 
 pub use clock::Clock;
 pub use config::NodeConfig;
-pub use daemon::{Links, Node, NodeError, prepare, start, start_on, whose};
+pub use daemon::{Links, Node, NodeError, claim, listen, prepare, start_on, whose};
 pub use handle::{MountConn, NodeHandle, NotBroken, NotChanged, NotFrozen};
 pub use peers::local::LocalNet;
 pub use slices::Slices;

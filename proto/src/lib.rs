@@ -15,8 +15,8 @@
 //! Bulk data is never copied: `bytes` fields share the buffer that they were received into.
 //!
 //! Changing it: fields are added, never reused. Whoever says hello names the versions that it speaks, from [`WIRE_OLDEST`] to
-//! [`WIRE_VERSION`]; two that have none in common refuse each other by name, and others speak the newest that both do. So a
-//! build that is to take another's place node by node speaks that one's version too.
+//! [`WIRE_VERSION`]; two that have none in common refuse each other by name. Nothing else is negotiated: a build that is to take
+//! another's place node by node says only what that one understands too, and carries commands out as that one does.
 
 mod answer;
 mod bad;
@@ -43,10 +43,10 @@ pub mod v1 {
 }
 
 /// What this build speaks. Counts up when an older build could misunderstand a newer one.
-pub const WIRE_VERSION: u32 = 8;
+pub const WIRE_VERSION: u32 = 9;
 
 /// The oldest version that this build speaks with those who know no newer one.
-pub const WIRE_OLDEST: u32 = 8;
+pub const WIRE_OLDEST: u32 = 9;
 
 /// The largest message of a stream. The largest legal one is a layout whose [`READ_MAX`](baton_core::limits::READ_MAX)
 /// bytes all lie inline (4 MiB); lists of commands are cut to fit by [`in_messages`].

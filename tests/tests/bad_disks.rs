@@ -2,7 +2,7 @@
 
 use baton_node::storage::{LogWrite, RaftLog};
 use baton_tests::harness::load::{assert_kept, longest_gap, under_load};
-use baton_tests::harness::{Cluster, Mount, SmallDisk, eventually, folder, number_from_env, sh};
+use baton_tests::harness::{Cluster, Mount, Process, SmallDisk, baton, eventually, folder, number_from_env, sh};
 use raft::eraftpb::Entry;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -194,6 +194,31 @@ fn a_log_that_was_cut_short_is_told_and_filled_again() {
         File::options().write(true).open(path).unwrap().set_len(end / 2).unwrap();
     };
     damaged_while_down(damage, "votes again when it has caught up");
+}
+
+/// Nobody was told that what was torn is there, so nobody has to do anything about it. Of more that is missing the node speaks
+/// itself, as above.
+#[test]
+fn a_write_to_the_log_that_was_torn_by_a_kill_is_no_news() {
+    let mut cluster = Cluster::start_in(&[folder("one").join("node")]);
+    cluster.kill(1);
+    let start = |log: Option<&str>| {
+        let (path, end) = log_end(cluster.data(1));
+        let torn = [&[0; 6][..], &[5, 1], &[0xEE; 400]].concat();
+        File::options().write(true).open(path).unwrap().write_all_at(&torn, end + 8).unwrap();
+        let mut command = baton();
+        command.args(["node", "--id", "1", "--listen", cluster.address(1), "--peers", &cluster.peers()]);
+        command.args(["--metrics", "none", "--data"]).arg(cluster.data(1)).env("NO_COLOR", "1").env_remove("BATON_LOG");
+        command.envs(log.map(|log| ("BATON_LOG", log)));
+        let mut node = Process::start("node-1", command);
+        node.wait_for_line("node 1 listens", Duration::from_secs(20));
+        node.kill();
+        node.said()
+    };
+    for (log, is_news) in [(None, false), (Some("warn"), true)] {
+        let said = start(log);
+        assert_eq!(said.contains("Truncating log file"), is_news, "with BATON_LOG {log:?}:\n{said}");
+    }
 }
 
 #[test]

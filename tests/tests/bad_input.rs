@@ -1,6 +1,6 @@
 //! What people type wrongly, what programs ask too much of, and what strangers send.
 
-use baton_tests::harness::{Cluster, Mount, Process, baton, folder, need_fuse, raw_call, sh, try_sh};
+use baton_tests::harness::{Cluster, Mount, Process, baton, eventually, folder, need_fuse, raw_call, sh, try_sh};
 use bytes::Bytes;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -157,6 +157,86 @@ fn no_node_to_be_reached_is_exit_code_3() {
     let point = folder("point");
     refused(&["mount", &nobody, point.to_str().unwrap()], 3, &["no node could be reached", &nobody]);
     assert_eq!(sh(&point, "ls -A"), "", "nothing stays mounted");
+}
+
+/// A node that was taken in and never comes would have to be removed by hand.
+#[test]
+fn a_node_that_could_not_start_is_not_taken_into_the_cluster() {
+    let mut cluster = Cluster::start_in(&[folder("one").join("node")]);
+    let (addresses, free) = (cluster.addresses(), free_address());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().to_string();
+    let (empty, strange, held) = (folder("empty"), folder("strange"), folder("held"));
+    std::fs::write(strange.join("thesis.tex"), "x").unwrap();
+    std::fs::write(held.join("baton.toml"), "format = 1\nnode = 7\n").unwrap();
+    for (listen, data, code, says) in [
+        (&port, &empty, 1, "--listen"),
+        (&free, &strange, 1, "thesis.tex"),
+        (&free, &held, 1, "node 7"),
+        (&free, &strange.join("thesis.tex"), 1, "thesis.tex"),
+        (&"127.0.0.1".to_owned(), &empty, 2, "HOST:PORT"),
+    ] {
+        let data = data.to_str().unwrap();
+        let arguments = [
+            "node",
+            "--join",
+            &addresses,
+            "--listen",
+            listen,
+            "--data",
+            data,
+            "--metrics",
+            "none",
+            "--advertise",
+            &free,
+        ];
+        refused(&arguments, code, &[says]);
+    }
+    assert_eq!(cluster.status(1).nodes.len(), 1);
+    assert_eq!(cluster.join(), 2, "and no number was spent");
+}
+
+/// What is written where nobody reads any more.
+fn unread() -> std::io::PipeWriter {
+    std::io::pipe().unwrap().1
+}
+
+#[test]
+fn commands_and_nodes_go_on_when_nobody_reads_what_they_say() {
+    struct Killed(std::process::Child);
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            let _gone = (self.0.kill(), self.0.wait());
+        }
+    }
+
+    let (address, data) = (free_address(), folder("unread").join("node"));
+    let mut node = baton();
+    node.args(["node", "--id", "1", "--listen", &address, "--peers", &format!("1={address}"), "--metrics", "none"]);
+    node.arg("--data").arg(data).stdout(unread()).stderr(unread());
+    let mut node = Killed(node.spawn().unwrap());
+    eventually("it leads", Duration::from_secs(20), || (run(&["status", &address]).0 == Some(0)).then_some(()));
+    for arguments in [
+        &["status", &address][..],
+        &["status", "--json", &address],
+        &["fsck", &address],
+        &["fsck", "--deep", &address],
+        &["lock", "ls", &address],
+        &["lock", "ls", "--json", &address],
+        &["token", "ls", &address],
+    ] {
+        let said = baton().args(arguments).stdout(unread()).output().unwrap();
+        let complaint = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert_eq!((said.status.code(), complaint.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+    let nowhere = free_address();
+    let said = baton().args(["status", &nowhere]).stderr(unread()).output().unwrap();
+    assert_eq!(said.status.code(), Some(3), "what went wrong shows in the exit code all the same");
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let said = baton().args(["status", &address]).stdout(full).output().unwrap();
+    let complaint = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.status.code() == Some(1) && complaint.contains("No space left"), "{said:?}");
+    assert!(node.0.try_wait().unwrap().is_none(), "the node goes on");
 }
 
 #[test]

@@ -137,6 +137,45 @@ fn a_door_that_is_closed_stays_closed_for_who_went_through() {
 
 /// One mount replaces a file by rename, over and over; everybody else always finds one whole version, and never an older one
 /// than before.
+/// The kernel would remove them in the name of the writer, who may not; and another mount knew them.
+#[test]
+fn a_program_that_is_changed_or_given_away_has_no_capabilities_any_more_on_any_mount() {
+    use rustix::fs::{XattrFlags, getxattr, setxattr};
+    if !baton_tests::harness::is_root() {
+        return eprintln!("SKIPPED: only root gives capabilities");
+    }
+    let cluster = Cluster::start();
+    let (a, b) = two(&cluster);
+    let as_user = "setpriv --reuid 1234 --regid 1234 --clear-groups";
+    // CAP_NET_RAW, permitted: what `setcap` would write.
+    let capability: Vec<u8> = [0x0200_0000_u32, 1 << 13, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect();
+    let writes = ["printf abc | dd of=f conv=notrunc status=none", "truncate -s 10 f", ": > f", "fallocate -l 5000 f"];
+    let users = writes.map(|line| format!("{as_user} sh -ec '{line}'"));
+    let roots = writes.map(str::to_owned).into_iter().chain(["chown 5:5 f".to_owned()]);
+    for line in users.into_iter().chain(roots) {
+        let (f, there) = (a.path("f"), b.path("f"));
+        fs::write(&f, vec![1; 100]).unwrap();
+        fs::set_permissions(&f, fs::Permissions::from_mode(0o777)).unwrap();
+        let has = |path: &Path| getxattr(path, "security.capability", &mut [0; 64][..]);
+        setxattr(&f, "security.capability", &capability, XattrFlags::empty()).unwrap();
+        for _ in 0..8 {
+            assert_eq!((has(&f), has(&there)), (Ok(20), Ok(20)), "before {line}");
+        }
+        sh(a.dir(), &line);
+        let gone = Err(rustix::io::Errno::NODATA);
+        assert_eq!((has(&f), has(&there)), (gone, gone), "{line}");
+        fs::remove_file(&f).unwrap();
+    }
+    // Who may not write takes nothing away.
+    let f = a.path("closed");
+    fs::write(&f, "closed").unwrap();
+    fs::set_permissions(&f, fs::Permissions::from_mode(0o755)).unwrap();
+    setxattr(&f, "security.capability", &capability, XattrFlags::empty()).unwrap();
+    sh(a.dir(), &format!("! {as_user} truncate -s 10 closed 2>/dev/null"));
+    assert_eq!(getxattr(&f, "security.capability", &mut [0; 64][..]), Ok(20));
+    cluster.assert_sound();
+}
+
 #[test]
 fn a_file_that_is_replaced_is_always_there_and_whole() {
     let cluster = Cluster::start();

@@ -1,11 +1,12 @@
 use super::{admin, runtime, told};
 use crate::failure::Failure;
 use crate::names;
+use crate::say::{say, say_now};
 use baton_proto::v1::{CheckReply, CheckRequest, StatusRequest, VerifiedCopy, VerifyRequest};
 use clap::Args;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 use tonic::Code;
 
@@ -65,14 +66,14 @@ impl Fsck {
                 "slice_bytes": found.slice_bytes, "copies": found.copies, "mended": found.mended,
                 "problems": found.problems,
             });
-            return println!("{row}");
+            return say!("{row}");
         }
-        println!("{} inodes, {} extents, {} slices", found.inodes, found.extents, found.slices);
+        say!("{} inodes, {} extents, {} slices", found.inodes, found.extents, found.slices);
         if self.deep {
-            println!("{} copies of slices read back, {} mended", found.copies, found.mended);
+            say!("{} copies of slices read back, {} mended", found.copies, found.mended);
         }
         for problem in &found.problems {
-            println!("{problem}");
+            say!("{problem}");
         }
     }
 }
@@ -102,8 +103,7 @@ async fn deep(addresses: &[String], mend: bool, live: bool) -> Result<Found, Fai
             found.copies += 1;
             found.mended += u64::from(copy.mended);
             if live && found.copies.is_multiple_of(100) {
-                print!("\r\x1b[Knode {node}: {} copies read back", found.copies);
-                let _gone = std::io::stdout().flush();
+                say_now!("\r\x1b[Knode {node}: {} copies read back", found.copies);
             }
             let id = (copy.session, copy.number);
             match copy.checksum {
@@ -118,7 +118,7 @@ async fn deep(addresses: &[String], mend: bool, live: bool) -> Result<Found, Fai
         }
     }
     if live {
-        print!("\r\x1b[K");
+        say_now!("\r\x1b[K");
     }
     for ((session, number), by_checksum) in checksums {
         if by_checksum.len() > 1 {

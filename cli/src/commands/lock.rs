@@ -1,6 +1,7 @@
 use super::{admin, leader, runtime, told};
 use crate::failure::Failure;
 use crate::names;
+use crate::say::say;
 use baton_proto::v1::{BreakLocksRequest, BrokenRow, LockRow, LocksReply, LocksRequest};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -73,7 +74,7 @@ impl Ls {
         if self.json {
             let broken = |row: &BrokenRow| json!({ "ino": row.ino, "session": row.session, "mount": row.client });
             let broken: Vec<Value> = found.broken.iter().map(broken).collect();
-            println!("{}", json!({ "locks": as_json(&found.locks), "broken": broken, "more": found.more }));
+            say!("{}", json!({ "locks": as_json(&found.locks), "broken": broken, "more": found.more }));
         } else {
             print(&found);
         }
@@ -90,7 +91,7 @@ impl Break {
             reply.map(|reply| reply.into_inner().locks).map_err(told)
         })?;
         if self.json {
-            println!("{}", json!({ "ino": self.ino, "broken": as_json(&broken) }));
+            say!("{}", json!({ "ino": self.ino, "broken": as_json(&broken) }));
         } else {
             self.print(&broken);
         }
@@ -101,10 +102,10 @@ impl Break {
         if broken.is_empty() {
             let whose =
                 self.session.map_or("nobody holds".into(), |session| format!("session {session} does not hold"));
-            return println!("{whose} locks on inode {}: nothing was broken", self.ino);
+            return say!("{whose} locks on inode {}: nothing was broken", self.ino);
         }
         for lock in broken {
-            println!(
+            say!(
                 "broken: process {} on {} (session {}) held bytes {}, {}",
                 lock.pid,
                 lock.client,
@@ -115,7 +116,7 @@ impl Break {
         }
         let mounts: BTreeMap<u64, &str> = broken.iter().map(|lock| (lock.session, lock.client.as_str())).collect();
         for client in mounts.values() {
-            println!("{client} cannot write to inode {} until its programs have closed it", self.ino);
+            say!("{client} cannot write to inode {} until its programs have closed it", self.ino);
         }
     }
 }
@@ -132,20 +133,20 @@ fn as_json(locks: &[LockRow]) -> Vec<Value> {
 
 fn print(found: &LocksReply) {
     if found.locks.is_empty() && found.broken.is_empty() {
-        return println!("no locks");
+        return say!("no locks");
     }
-    println!("{:>10}  {:<8} {:<9} {:<24} {:>8} {:>9}  MOUNT", "INODE", "STATE", "MODE", "BYTES", "PID", "SESSION");
+    say!("{:>10}  {:<8} {:<9} {:<24} {:>8} {:>9}  MOUNT", "INODE", "STATE", "MODE", "BYTES", "PID", "SESSION");
     for lock in &found.locks {
         let state = if lock.waiting { "waits" } else { "held" };
         let (ino, mode, bytes) = (lock.ino, mode(lock), bytes(lock));
-        println!("{ino:>10}  {state:<8} {mode:<9} {bytes:<24} {:>8} {:>9}  {}", lock.pid, lock.session, lock.client);
+        say!("{ino:>10}  {state:<8} {mode:<9} {bytes:<24} {:>8} {:>9}  {}", lock.pid, lock.session, lock.client);
     }
     for row in &found.broken {
         let (ino, session) = (row.ino, row.session);
-        println!("{ino:>10}  {:<8} {:<9} {:<24} {:>8} {session:>9}  {}", "broken", "", "", "", row.client);
+        say!("{ino:>10}  {:<8} {:<9} {:<24} {:>8} {session:>9}  {}", "broken", "", "", "", row.client);
     }
     if found.more {
-        println!("... and more");
+        say!("... and more");
     }
 }
 

@@ -1,11 +1,12 @@
 use super::{leader, runtime, told};
 use crate::failure::Failure;
 use crate::names;
+use crate::say::{say, say_now};
 use baton_core::types::{Member, Members, NodeId};
 use baton_proto::v1::change_members_request::Change;
 use baton_proto::v1::{ChangeMembersReply, ChangeMembersRequest, NodeStatus, StatusRequest};
 use clap::{Args, Subcommand};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 /// How often a node that leaves is looked at.
@@ -73,7 +74,7 @@ impl Rm {
         runtime()?.block_on(async {
             order(&addresses, Change::Leave(self.node)).await?;
             if self.no_wait {
-                println!("node {} leaves; baton status says how far it is", self.node);
+                say!("node {} leaves; baton status says how far it is", self.node);
                 return Ok(());
             }
             wait_until_gone(&addresses, self.node, self.lose_data).await
@@ -85,7 +86,7 @@ impl Stay {
     fn run(self) -> Result<(), Failure> {
         let addresses = names::addresses(&self.addresses)?;
         runtime()?.block_on(order(&addresses, Change::Stay(self.node)))?;
-        println!("node {} stays", self.node);
+        say!("node {} stays", self.node);
         Ok(())
     }
 }
@@ -106,7 +107,7 @@ async fn wait_until_gone(addresses: &[String], node: u64, lose_data: bool) -> Re
             && status.leader.is_some()
         {
             let Some(row) = status.nodes.iter().find(|row| row.id == node) else {
-                println!("{}node {node} is removed", if live { "\r\x1b[K" } else { "" });
+                say!("{}node {node} is removed", if live { "\r\x1b[K" } else { "" });
                 return Ok(());
             };
             if lose_data {
@@ -117,10 +118,9 @@ async fn wait_until_gone(addresses: &[String], node: u64, lose_data: bool) -> Re
             known = others.chain(addresses.iter().cloned()).collect();
             let line = progress(row, &status.nodes);
             if live {
-                print!("\r\x1b[K{line}");
-                let _gone = std::io::stdout().flush();
+                say_now!("\r\x1b[K{line}");
             } else if line != shown {
-                println!("{line}");
+                say!("{line}");
             }
             shown = line;
         }

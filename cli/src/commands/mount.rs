@@ -1,5 +1,6 @@
 use crate::failure::Failure;
 use crate::metrics::{self, Page};
+use crate::say::{complain, say};
 use crate::{background, names, signals};
 use baton_core::mount::Patience;
 use baton_fs_mount::fuse::{self, MountOptions};
@@ -68,9 +69,9 @@ impl Mount {
             page.text()
         };
         if let Some(at) = metrics::serve(Some(&self.metrics), page)? {
-            println!("metrics at http://{at}/metrics");
+            say!("metrics at http://{at}/metrics");
         }
-        println!("ready");
+        say!("ready");
         serve(&mounted)?;
         client.say_goodbye();
         link.close();
@@ -91,7 +92,7 @@ fn serve(mounted: &Arc<fuse::Mounted>) -> Result<(), Failure> {
         && !over
         && let Err(error) = mounted.unmount()
     {
-        eprintln!("baton: {error}; programs that still have files open there keep them until they close them");
+        complain!("{error}; programs that still have files open there keep them until they close them");
         mounted.detach()?;
     }
     Ok(())

@@ -1,12 +1,14 @@
 use super::{bulk_runtime, member};
 use crate::failure::Failure;
 use crate::metrics::{self, Page};
+use crate::say::say;
 use crate::{names, signals};
 use baton_core::node::Topology;
 use baton_core::types::NodeId;
 use baton_node::config::{AWAY_AFTER, away_after, check_address};
 use baton_node::{IpList, Links, NodeConfig, topology};
 use clap::Args;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
@@ -63,10 +65,17 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let place = self.metrics.clone();
-        let config = self.config()?;
+        let (config, listener) = match self.join.clone() {
+            Some(join) => self.joined(&names::addresses(&join)?)?,
+            None => {
+                let config = self.config()?;
+                let listener = baton_node::listen(&config.listen)?;
+                (config, listener)
+            }
+        };
         let bulk = bulk_runtime()?;
-        let node = baton_node::start(&config, Links::Grpc, bulk.handle().clone())?;
-        println!("node {} listens on {}", config.id, node.address());
+        let node = baton_node::start_on(listener, &config, Links::Grpc, bulk.handle().clone())?;
+        say!("node {} listens on {}", config.id, node.address());
         let (handle, on) = (node.handle().clone(), bulk.handle().clone());
         let page = move || {
             let mut page = Page::default();
@@ -74,7 +83,7 @@ impl Node {
             page.text()
         };
         if let Some(at) = metrics::serve(place.as_deref(), page)? {
-            println!("metrics at http://{at}/metrics");
+            say!("metrics at http://{at}/metrics");
         }
         let (tell, told) = channel();
         signals::watch(tell, ())?;
@@ -87,11 +96,16 @@ impl Node {
         }
     }
 
-    /// As the node that its folder says it is, or as the one that the cluster makes of it.
-    fn joined(&self, cluster: &[String]) -> Result<NodeConfig, Failure> {
+    /// As the node that its folder says it is, or as the one that the cluster makes of it. Whatever would keep it from starting is
+    /// found out before: a node that the cluster has taken in and that never comes must be removed by hand.
+    fn joined(&self, cluster: &[String]) -> Result<(NodeConfig, TcpListener), Failure> {
         let listen = self.listen.clone().ok_or_else(|| given("listen"))?;
         let data = self.data.clone().ok_or_else(|| given("data"))?;
-        let (id, members) = match baton_node::whose(&data)? {
+        let edges = self.tree.as_deref().map(|file| plain(file, topology::parse_tree)).transpose()?.unwrap_or_default();
+        check_address("--listen", &listen)?;
+        let known = baton_node::whose(&data)?;
+        let listener = baton_node::listen(&listen)?;
+        let (id, members) = match known {
             Some(known) => known,
             None => {
                 let address = self.advertise.clone().unwrap_or_else(|| listen.clone());
@@ -101,22 +115,20 @@ impl Node {
                     return Err(Failure::Usage(why.into()));
                 }
                 check_address("--advertise", &address)?;
+                let folder = baton_node::claim(&data)?;
                 let (id, members) = member::join(cluster, &address)?;
-                baton_node::prepare(&data, id, &members)?;
-                println!("the cluster took this node in as node {id}");
+                baton_node::prepare(folder, id, &members)?;
+                say!("the cluster took this node in as node {id}");
                 (id, members)
             }
         };
         let peers = members.nodes.into_iter().map(|(id, member)| (id, member.address)).collect();
-        let edges = self.tree.as_deref().map(|file| plain(file, topology::parse_tree)).transpose()?.unwrap_or_default();
         let topology = Topology { edges, ..Topology::default() };
-        Ok(NodeConfig { id, listen, data, peers, topology, away_after: self.away_after() }.checked()?)
+        let config = NodeConfig { id, listen, data, peers, topology, away_after: self.away_after() };
+        Ok((config.checked()?, listener))
     }
 
     fn config(self) -> Result<NodeConfig, Failure> {
-        if let Some(join) = &self.join {
-            return self.joined(&names::addresses(join)?);
-        }
         if let Some(file) = self.config {
             return Ok(NodeConfig::read(&file)?);
         }

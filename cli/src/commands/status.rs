@@ -1,6 +1,7 @@
 use super::{leader, runtime};
 use crate::failure::Failure;
 use crate::names;
+use crate::say::say;
 use baton_proto::v1::{NodeStatus, Role, StatusReply, StatusRequest};
 use clap::Args;
 use serde_json::json;
@@ -22,7 +23,7 @@ impl Status {
         let addresses = names::addresses(&self.addresses)?;
         let status = runtime()?.block_on(ask(&addresses))?;
         if self.json {
-            println!("{}", as_json(&status));
+            say!("{}", as_json(&status));
         } else {
             print(&status);
         }
@@ -78,8 +79,8 @@ fn print(status: &StatusReply) {
     let cluster = status.cluster.map_or("not formed yet".into(), |c| format!("{c:016x}"));
     let leader = status.leader.map_or("none".into(), |l| format!("node {l}"));
     let uptime = Duration::from_millis(status.uptime_ms).as_secs();
-    println!("cluster {cluster}   leader {leader}   term {}   baton {}", status.term, status.version);
-    println!(
+    say!("cluster {cluster}   leader {leader}   term {}   baton {}", status.term, status.version);
+    say!(
         "{} objects, {} of file data   node {} up {}:{:02}:{:02}\n",
         status.inodes,
         size(status.allocated),
@@ -88,15 +89,12 @@ fn print(status: &StatusReply) {
         uptime / 60 % 60,
         uptime % 60
     );
-    println!(
-        "{:>5}  {:<8} {:<24} {:>10} {:>8} {:>10} {:>10}",
-        "NODE", "ROLE", "ADDRESS", "APPLIED", "LAG", "FREE", "DISK"
-    );
+    say!("{:>5}  {:<8} {:<24} {:>10} {:>8} {:>10} {:>10}", "NODE", "ROLE", "ADDRESS", "APPLIED", "LAG", "FREE", "DISK");
     for node in &status.nodes {
         let gone = if node.reachable { "" } else { "  unreachable" };
         let leaves = if node.leaves { "  leaves" } else { "" };
         let away = if node.away { "  away" } else { "" };
-        println!(
+        say!(
             "{:>5}  {:<8} {:<24} {:>10} {:>8} {:>10} {:>10}{gone}{leaves}{away}",
             node.id,
             role(node),
@@ -109,28 +107,28 @@ fn print(status: &StatusReply) {
     }
     draw(status);
     if !status.mounts.is_empty() {
-        println!("\n{:>9}  MOUNT", "SESSION");
+        say!("\n{:>9}  MOUNT", "SESSION");
     }
     for mount in &status.mounts {
-        println!("{:>9}  {}", mount.session, mount.client);
+        say!("{:>9}  {}", mount.session, mount.client);
     }
     if !status.health.is_empty() {
-        println!();
+        say!();
     }
     for line in &status.health {
-        println!("! {line}");
+        say!("! {line}");
     }
 }
 
 /// The tree along which tokens travel: who has a seat in it, below whom.
 fn draw(status: &StatusReply) {
     let Some(root) = status.nodes.iter().find(|node| node.in_tree && node.parent.is_none()) else { return };
-    println!("\ntokens travel along (tree {}.{})", status.term, status.tree);
-    println!("  {}", leaf(root));
+    say!("\ntokens travel along (tree {}.{})", status.term, status.tree);
+    say!("  {}", leaf(root));
     branches(status, root.id, "  ");
     let outside: Vec<String> = status.nodes.iter().filter(|node| !node.in_tree).map(leaf).collect();
     if !outside.is_empty() {
-        println!("  not in it: {}", outside.join(", "));
+        say!("  not in it: {}", outside.join(", "));
     }
 }
 
@@ -138,7 +136,7 @@ fn branches(status: &StatusReply, of: u64, before: &str) {
     let below: Vec<&NodeStatus> = status.nodes.iter().filter(|node| node.parent == Some(of)).collect();
     for (at, node) in below.iter().enumerate() {
         let last = at + 1 == below.len();
-        println!("{before}{} {}", if last { "└─" } else { "├─" }, leaf(node));
+        say!("{before}{} {}", if last { "└─" } else { "├─" }, leaf(node));
         branches(status, node.id, &format!("{before}{}  ", if last { " " } else { "│" }));
     }
 }

@@ -1,6 +1,7 @@
 use super::{admin, leader, runtime, told};
 use crate::failure::Failure;
 use crate::names;
+use crate::say::say;
 use baton_proto::v1::{CopiesReply, CopiesRequest, CopyRow, LockRow, LocksRequest, StatusRequest, TokenRow};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -58,7 +59,7 @@ impl Token {
         let found = runtime()?.block_on(copies(&addresses, ino))?;
         if ls.json {
             let more = found.iter().any(|said| said.more);
-            println!("{}", json!({ "tokens": tokens_as_json(&found), "copies": copies_as_json(&found), "more": more }));
+            say!("{}", json!({ "tokens": tokens_as_json(&found), "copies": copies_as_json(&found), "more": more }));
         } else {
             print(&found);
         }
@@ -80,15 +81,15 @@ impl Who {
             let lock = |l: &LockRow| json!({ "mount": l.client, "pid": l.pid, "exclusive": l.exclusive, "waiting": l.waiting });
             let locks: Vec<_> = locks.iter().map(lock).collect();
             let (tokens, copies) = (tokens_as_json(&copies), copies_as_json(&copies));
-            println!("{}", json!({ "ino": ino, "tokens": tokens, "copies": copies, "locks": locks }));
+            say!("{}", json!({ "ino": ino, "tokens": tokens, "copies": copies, "locks": locks }));
             return Ok(());
         }
-        println!("{} is inode {ino}", self.path.display());
+        say!("{} is inode {ino}", self.path.display());
         print(&copies);
         for lock in locks {
             let state = if lock.waiting { "waits for" } else { "holds" };
             let mode = if lock.exclusive { "an exclusive" } else { "a shared" };
-            println!("process {} on {} {state} {mode} lock", lock.pid, lock.client);
+            say!("process {} on {} {state} {mode} lock", lock.pid, lock.client);
         }
         Ok(())
     }
@@ -139,9 +140,9 @@ fn as_json(node: u64, row: &CopyRow) -> serde_json::Value {
 fn print(found: &[CopiesReply]) {
     print_tokens(found);
     if found.iter().all(|reply| reply.rows.is_empty()) {
-        return println!("no mount has copies of it");
+        return say!("no mount has copies of it");
     }
-    println!("{:>10}  {:<26} {:>9}  {:<28} {:>4}  MOUNT", "INODE", "PART", "SINCE", "STATE", "NODE");
+    say!("{:>10}  {:<26} {:>9}  {:<28} {:>4}  MOUNT", "INODE", "PART", "SINCE", "STATE", "NODE");
     for (node, row) in found.iter().flat_map(|reply| reply.rows.iter().map(|row| (reply.node, row))) {
         let part = match row.part.as_str() {
             "name" => format!("name {}", String::from_utf8_lossy(&row.name).escape_debug()),
@@ -152,10 +153,10 @@ fn print(found: &[CopiesReply]) {
             (None, Some(ago)) => format!("asked back {} ago", seconds(ago)),
             (None, None) => "copy".into(),
         };
-        println!("{:>10}  {part:<26} {:>9}  {state:<28} {node:>4}  {}", row.ino, seconds(row.since_ms), row.client);
+        say!("{:>10}  {part:<26} {:>9}  {state:<28} {node:>4}  {}", row.ino, seconds(row.since_ms), row.client);
     }
     if found.iter().any(|reply| reply.more) {
-        println!("... and more");
+        say!("... and more");
     }
 }
 
@@ -166,7 +167,7 @@ fn print_tokens(found: &[CopiesReply]) {
     if said.peek().is_none() {
         return;
     }
-    println!("{:>10}  {:>4}  {:<12} {:<14} {:<14} WAITS", "INODE", "NODE", "HOLDS", "TOKEN", "COPIES BELOW");
+    say!("{:>10}  {:>4}  {:<12} {:<14} {:<14} WAITS", "INODE", "NODE", "HOLDS", "TOKEN", "COPIES BELOW");
     for (node, row) in said {
         let held = if row.held.is_empty() { "-" } else { &row.held };
         let token = row.towards.map_or("here".into(), |towards| format!("by node {towards}"));
@@ -176,9 +177,9 @@ fn print_tokens(found: &[CopiesReply]) {
             format!("node {} ({mode})", wait.node.unwrap_or(node))
         });
         let waits: Vec<String> = waits.collect();
-        println!("{:>10}  {node:>4}  {held:<12} {token:<14} {:<14} {}", row.ino, copies.join(" "), waits.join(", "));
+        say!("{:>10}  {node:>4}  {held:<12} {token:<14} {:<14} {}", row.ino, copies.join(" "), waits.join(", "));
     }
-    println!();
+    say!();
 }
 
 fn seconds(ms: u64) -> String {

@@ -3,6 +3,7 @@ use super::mount::fuse_threads;
 use crate::failure::Failure;
 use crate::local_link::LocalLink;
 use crate::metrics::{self, Page};
+use crate::say::{complain, say};
 use crate::{names, signals};
 use baton_core::mount::Patience;
 use baton_core::node::Topology;
@@ -68,16 +69,16 @@ impl Up {
             }
         }
         for node in &cluster {
-            println!("node {} listens on {}", node.handle().id(), node.address());
+            say!("node {} listens on {}", node.handle().id(), node.address());
         }
         if let Some(at) = metrics::serve(self.metrics.as_deref(), page(&handles, &mounts, bulk.handle().clone()))? {
-            println!("metrics at http://{at}/metrics");
+            say!("metrics at http://{at}/metrics");
         }
-        println!("ready");
+        say!("ready");
         let outcome = wait(&mounts, &cluster);
         for mount in &mounts {
             if let Err(error) = mount.mounted.unmount() {
-                eprintln!("baton: {error}; programs that still have files open there will get errors");
+                complain!("{error}; programs that still have files open there will get errors");
                 mount.mounted.detach()?;
             }
             mount.client.say_goodbye();
@@ -139,7 +140,7 @@ fn wait(mounts: &[Mount], cluster: &[Node]) -> Result<(), Failure> {
                 for node in cluster.iter().map(Node::handle) {
                     if !node.is_running() && !stopped.contains(&node.id()) {
                         stopped.push(node.id());
-                        eprintln!("baton: node {} stopped by itself; the others go on", node.id());
+                        complain!("node {} stopped by itself; the others go on", node.id());
                     }
                 }
             }

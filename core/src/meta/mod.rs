@@ -31,6 +31,7 @@ pub mod locks;
 mod namespace;
 mod op;
 pub mod ops;
+mod privileges;
 mod records;
 mod store;
 mod touched;

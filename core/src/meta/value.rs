@@ -136,15 +136,6 @@ impl Inode {
         self.content = self.content.next();
         self.changed(now);
     }
-
-    /// What a write, truncate or chown does to the setuid and setgid bits. Setgid without group-execute is kept: it once
-    /// meant mandatory locking, and Linux leaves it.
-    pub(super) fn drop_privileges(&mut self) {
-        self.mode &= !S_ISUID;
-        if self.mode & S_IXGRP != 0 {
-            self.mode &= !S_ISGID;
-        }
-    }
 }
 
 pub(super) const S_ISUID: u16 = 0o4000;

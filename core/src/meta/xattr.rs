@@ -6,7 +6,7 @@
 
 use super::access::{self, READ, WRITE};
 use super::value::S_ISVTX;
-use super::{Inode, Key, Run, Store, Txn, Value, txn};
+use super::{Inode, Key, Run, Store, Txn, Value, privileges, txn};
 use crate::limits::XATTR_LIST_MAX;
 use crate::types::{Cred, Errno, Ino, Kind, XattrName};
 use bytes::Bytes;
@@ -44,6 +44,16 @@ pub(super) fn may_write(inode: &Inode, name: &XattrName, cred: &Cred) -> Run<()>
     access::permits(inode, cred, WRITE)
 }
 
+/// As for writing, but for capabilities. The kernel refuses who would remove them without the right to; what comes all the same
+/// is its own wish, in the name of whoever is about to truncate the file or the like. It may be that he may not, and the
+/// operation that follows takes them away by itself; to this answer the kernel goes on with that.
+pub(super) fn may_remove(inode: &Inode, name: &XattrName, cred: &Cred) -> Run<()> {
+    if privileges::is_capability(name) && !cred.is_root() {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    may_write(inode, name, cred)
+}
+
 /// Whether a listing shows the name.
 pub(super) fn visible(name: &XattrName, cred: &Cred) -> bool {
     cred.is_root() || !name.is_in("trusted.")
@@ -63,6 +73,18 @@ pub(super) fn all<S: Store + ?Sized>(txn: &Txn<'_, S>, ino: Ino) -> Run<Vec<(Key
     // No name sorts before this one, so the next object's first key ends the range.
     let first = XattrName::new(b"security.\x01").map_err(Errno::from)?;
     txn.range(&Key::Xattr(ino, first.clone()), &Key::Xattr(Ino(ino.0 + 1), first), XATTR_LIST_MAX)
+}
+
+/// Takes away one that is there. The inode is the caller's to store.
+pub(super) fn remove<S: Store + ?Sized>(
+    txn: &mut Txn<'_, S>,
+    ino: Ino,
+    inode: &mut Inode,
+    name: &XattrName,
+) -> Run<()> {
+    inode.xattr_names = inode.xattr_names.checked_sub(listed_len(name)).ok_or_else(txn::damaged)?;
+    txn.delete(Key::Xattr(ino, name.clone()));
+    Ok(())
 }
 
 pub(super) fn get<S: Store + ?Sized>(txn: &Txn<'_, S>, ino: Ino, name: &XattrName) -> Run<Option<Bytes>> {

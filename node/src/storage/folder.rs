@@ -45,6 +45,11 @@ pub enum FolderError {
     )]
     AnotherNode { path: PathBuf, asked: NodeId, found: NodeId },
     #[error(
+        "cannot use {path} for a node that joins: it belongs to node {found}, which no cluster has taken in. Start node {found} on \
+         it with --id, or name another folder"
+    )]
+    Taken { path: PathBuf, found: NodeId },
+    #[error(
         "cannot use {path}: it belongs to cluster {found}, and this is cluster {asked}. Name another folder, or move this one \
          away if that cluster is gone"
     )]
@@ -133,20 +138,43 @@ pub struct DataFolder {
     _lock: File,
 }
 
+/// A folder that is nobody's yet and can be written to, locked: for a node that does not know its number yet.
+#[derive(Debug)]
+pub struct ClaimedFolder {
+    path: PathBuf,
+    lock: File,
+}
+
+impl ClaimedFolder {
+    pub fn claim(path: &Path) -> Result<ClaimedFolder, FolderError> {
+        create(path)?;
+        refuse_strangers(path)?;
+        let lock = lock(path)?;
+        match read_identity(path)? {
+            Some(found) => Err(FolderError::Taken { path: path.to_owned(), found: NodeId(found.node) }),
+            None => Ok(ClaimedFolder { path: path.to_owned(), lock }),
+        }
+    }
+
+    /// From here on it is this node's.
+    pub fn of(self, node: NodeId) -> Result<DataFolder, FolderError> {
+        let ClaimedFolder { path, lock } = self;
+        write_identity(&path, &Identity { format: FORMAT, node: node.0, cluster: None, member: false })?;
+        Ok(DataFolder { path, node, cluster: None, member: false, _lock: lock })
+    }
+}
+
 impl DataFolder {
     /// Opens the folder of this node, or makes one.
     pub fn open(path: &Path, node: NodeId) -> Result<DataFolder, FolderError> {
         create(path)?;
         refuse_strangers(path)?;
         let lock = lock(path)?;
-        let (cluster, member) = match read_identity(path)? {
-            Some(found) => (check(&found, path, node)?, found.member),
-            None => {
-                write_identity(path, &Identity { format: FORMAT, node: node.0, cluster: None, member: false })?;
-                (None, false)
-            }
+        let Some(found) = read_identity(path)? else {
+            return ClaimedFolder { path: path.to_owned(), lock }.of(node);
         };
-        Ok(DataFolder { path: path.to_owned(), node, cluster, member, _lock: lock })
+        let cluster = check(&found, path, node)?;
+        Ok(DataFolder { path: path.to_owned(), node, cluster, member: found.member, _lock: lock })
     }
 
     /// Whose folder this is, and the nodes of its cluster, where it is anybody's.
@@ -459,6 +487,23 @@ mod tests {
         drop(DataFolder::open(dir.path(), NodeId(7)).unwrap());
         assert!(matches!(error(dir.path()), FolderError::AnotherNode { found: NodeId(7), .. }));
         assert!(error(dir.path()).to_string().contains("belongs to node 7"));
+    }
+
+    #[test]
+    fn a_folder_is_claimed_before_the_node_has_a_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new");
+        let claimed = ClaimedFolder::claim(&path).unwrap();
+        assert!(matches!(error(&path), FolderError::Locked { .. }));
+        drop(claimed);
+        let claimed = ClaimedFolder::claim(&path).unwrap();
+        let folder = claimed.of(NODE).unwrap();
+        assert!(matches!(error(&path), FolderError::Locked { .. }));
+        drop(folder);
+        assert!(matches!(ClaimedFolder::claim(&path), Err(FolderError::Taken { found: NODE, .. })));
+        assert_eq!(DataFolder::open(&path, NODE).unwrap().node(), NODE);
+        fs::write(dir.path().join("thesis.tex"), "x").unwrap();
+        assert!(matches!(ClaimedFolder::claim(dir.path()), Err(FolderError::NotBatons { .. })));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub mod state;
 
 pub use error::StorageError;
 pub(crate) use folder::space_of;
-pub use folder::{DataFolder, FolderError};
+pub use folder::{ClaimedFolder, DataFolder, FolderError};
 pub use raft_log::{LogWrite, RaftLog, Recovered};
 pub use slices::{SliceError, SliceStore};
 pub use state::State;

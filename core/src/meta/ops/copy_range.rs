@@ -1,8 +1,8 @@
 use crate::limits::{COPY_MAX, LAYOUT_EXTENTS_MAX};
 use crate::meta::content::{self, Span};
-use crate::meta::locks;
 use crate::meta::txn::damaged;
 use crate::meta::{Answer, Run, Step, Store, Txn};
+use crate::meta::{locks, privileges};
 use crate::types::{Cred, Errno, Ino};
 use serde::{Deserialize, Serialize};
 
@@ -38,9 +38,7 @@ impl Step for CopyRange {
         }
         target.size = target.size.max(end);
         target.modified(txn.now);
-        if !cred.is_root() {
-            target.drop_privileges();
-        }
+        privileges::withdraw(txn, self.to, &mut target, cred.is_root())?;
         txn.put_inode(self.to, target)?;
         Ok(Answer::Copied(copied))
     }

@@ -1,5 +1,5 @@
 use crate::meta::{Answer, Entry, Run, Step, Store, Txn};
-use crate::meta::{access, content, locks};
+use crate::meta::{access, content, locks, privileges};
 use crate::types::{Cred, Errno, Ino, Kind, Name};
 use serde::{Deserialize, Serialize};
 
@@ -45,9 +45,7 @@ impl Create {
             locks::must_not_be_broken(txn, entry.ino)?;
             content::truncate(txn, entry.ino, &mut inode, 0)?;
             inode.modified(txn.now);
-            if !cred.is_root() {
-                inode.drop_privileges();
-            }
+            privileges::withdraw(txn, entry.ino, &mut inode, cred.is_root())?;
             inode = txn.put_inode(entry.ino, inode)?;
         }
         Ok(Answer::attr_of(entry.ino, &inode))

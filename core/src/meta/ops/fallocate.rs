@@ -1,5 +1,5 @@
 use crate::meta::{Answer, Inode, Run, Step, Store, Txn};
-use crate::meta::{content, locks};
+use crate::meta::{content, locks, privileges};
 use crate::types::{Cred, Errno, Ino, Kind};
 use serde::{Deserialize, Serialize};
 
@@ -38,9 +38,7 @@ impl Step for Fallocate {
             inode.size = inode.size.max(end);
         }
         inode.modified(txn.now);
-        if !cred.is_root() {
-            inode.drop_privileges();
-        }
+        privileges::withdraw(txn, self.ino, &mut inode, cred.is_root())?;
         let inode = txn.put_inode(self.ino, inode)?;
         Ok(Answer::attr_of(self.ino, &inode))
     }

@@ -2,7 +2,7 @@ use crate::limits::FILE_SIZE_MAX;
 use crate::meta::access::{self, WRITE};
 use crate::meta::value::{MODE_BITS, S_ISGID, S_ISUID};
 use crate::meta::{Answer, Run, Step, Store, Txn};
-use crate::meta::{Inode, content, locks};
+use crate::meta::{Inode, content, locks, privileges};
 use crate::types::{Cred, Errno, Ino, Kind, Stamp};
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,7 @@ impl Step for SetAttr {
         if wish.asks_nothing() {
             return Ok(Answer::attr_of(self.ino, &inode));
         }
-        wish.change_owner(&mut inode);
+        wish.change_owner(txn, &mut inode)?;
         wish.change_mode(&mut inode, cred)?;
         wish.change_size(txn, &mut inode, cred)?;
         wish.change_times(&mut inode, txn.now);
@@ -113,15 +113,13 @@ impl SetAttr {
         if size > FILE_SIZE_MAX { Err(Errno::EFBIG.into()) } else { Ok(()) }
     }
 
-    fn change_owner(&self, inode: &mut Inode) {
+    fn change_owner<S: Store + ?Sized>(&self, txn: &mut Txn<'_, S>, inode: &mut Inode) -> Run<()> {
         if self.uid.is_none() && self.gid.is_none() {
-            return;
+            return Ok(());
         }
         inode.uid = self.uid.unwrap_or(inode.uid);
         inode.gid = self.gid.unwrap_or(inode.gid);
-        if inode.kind != Kind::Directory {
-            inode.drop_privileges();
-        }
+        if inode.kind == Kind::Directory { Ok(()) } else { privileges::withdraw(txn, self.ino, inode, false) }
     }
 
     /// A file does not become setgid for a group that its owner is not in.
@@ -139,10 +137,7 @@ impl SetAttr {
         locks::must_not_be_broken(txn, self.ino)?;
         content::truncate(txn, self.ino, inode, size)?;
         inode.modified(txn.now);
-        if !cred.is_root() {
-            inode.drop_privileges();
-        }
-        Ok(())
+        privileges::withdraw(txn, self.ino, inode, cred.is_root())
     }
 
     fn change_times(&self, inode: &mut Inode, now: Stamp) {

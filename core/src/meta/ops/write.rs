@@ -1,6 +1,6 @@
 use crate::limits::INLINE_WRITE_MAX;
 use crate::meta::{Answer, Run, Step, Store, Txn};
-use crate::meta::{content, locks};
+use crate::meta::{content, locks, privileges};
 use crate::types::{Cred, Errno, Ino, NodeId, SliceId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -58,9 +58,7 @@ impl Step for Write {
         }
         inode.size = inode.size.max(end);
         inode.modified(txn.now);
-        if self.kill_suid {
-            inode.drop_privileges();
-        }
+        privileges::withdraw(txn, self.ino, &mut inode, !self.kill_suid)?;
         let inode = txn.put_inode(self.ino, inode)?;
         Ok(Answer::Written { offset, attr: inode.attr(self.ino) })
     }
