@@ -463,6 +463,7 @@ impl MountMachine {
     /// Has the kernel forget what was asked back, where nothing of this mount is under way there: else the kernel would wait
     /// for it, deaf to everything, and if this process was killed then, both would wait for ever.
     pub(super) fn tell_kernel(&mut self) {
+        self.tell_places();
         if self.copies.leaving.is_empty() {
             return;
         }
@@ -481,6 +482,9 @@ impl MountMachine {
 
     /// The kernel knows nothing of it any more. What it did not know may still be on its way to it.
     pub(super) fn forgot(&mut self, object: Object, knew: bool) {
+        if self.place_forgotten(&object) {
+            return;
+        }
         let now = self.now;
         let Some(leaving) = self.copies.leaving.get_mut(&object) else { return };
         if std::mem::take(&mut leaving.again)
@@ -637,6 +641,6 @@ impl MountMachine {
 
     /// Whether something is to be done soon: the shell ticks faster then.
     pub fn is_waiting_for_kernel(&self) -> bool {
-        !self.copies.leaving.is_empty()
+        !self.copies.leaving.is_empty() || self.places.is_waiting()
     }
 }

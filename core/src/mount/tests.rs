@@ -2,6 +2,7 @@
 
 mod copies;
 mod locks;
+mod places;
 
 use super::*;
 use crate::limits::SESSION_WINDOW;

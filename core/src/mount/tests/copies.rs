@@ -39,7 +39,7 @@ fn of_file() -> Vec<Fact> {
     vec![fact(WHOLE, Key::Inode(Ino(5)), Some(Value::Inode(inode(Kind::File, 0o644))))]
 }
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     Name::new(text.as_bytes()).unwrap()
 }
 
@@ -101,12 +101,12 @@ impl Script {
         out.iter().any(|o| matches!(o, Output::Respond { .. }))
     }
 
-    fn forgets(&mut self) -> Vec<Forget> {
+    pub(super) fn forgets(&mut self) -> Vec<Forget> {
         let forget = |o: &Output| if let Output::Forget(what) = o { Some(what.clone()) } else { None };
         self.out.iter().filter_map(forget).collect()
     }
 
-    fn forgot(&mut self, object: Object, knew: bool) {
+    pub(super) fn forgot(&mut self, object: Object, knew: bool) {
         self.give(Input::Forgot { object, knew });
     }
 }
