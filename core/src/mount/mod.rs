@@ -272,6 +272,9 @@ impl MountMachine {
             self.respond(id, outcome, Valid::default());
             return;
         }
+        if let Call::Write { ino, mapped: true, .. } = call {
+            self.writes_mapped(ino);
+        }
         self.running.insert(id, Running::new(cred, call, self.now));
         self.run(id);
     }
@@ -350,8 +353,10 @@ impl MountMachine {
         if locks::is_a_programs(id) {
             self.respond(id, outcome, valid);
         }
-        if let Call::Read { ino, handle: Some(handle), offset, len } = running.call {
-            self.bytes_read(ino, handle, offset, len);
+        match running.call {
+            Call::Read { ino, offset, len, pages: true } => self.pages_read(ino, offset, len),
+            Call::Write { ino, mapped: true, .. } => self.writes_mapped(ino),
+            _ => {}
         }
         if let Call::Ask(Query::ReadDir(list)) = &running.call {
             self.listing_read(list.ino);
