@@ -569,3 +569,92 @@ fn what_one_mount_of_a_region_knows_costs_the_next_one_no_way() {
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     assert!(said.lines().any(|line| line.contains("exclusive") && line.contains("here")), "{said}");
 }
+
+/// Another mount moves a directory that this one knew where it was. It is found where it is now, whatever is going on where it
+/// was, and a program here moves it on.
+#[test]
+fn a_directory_that_another_mount_moved_is_found_and_moved_on() {
+    let cluster = Cluster::start();
+    let (a, b) = two(&cluster);
+    let (here, there) = (a.folder("d"), b.path("d"));
+    for dir in ["x", "y", "z"] {
+        fs::create_dir(here.join(dir)).unwrap();
+    }
+    let rounds = number_from_env("BATON_CACHE_MOVES", 20);
+    let moves = |kind: &str| {
+        for round in 0..rounds {
+            let [x, y, z] = ["x", "y", "z"].map(|dir| format!("{dir}/{kind}{round}"));
+            fs::create_dir(here.join(&x)).unwrap();
+            fs::write(here.join(&x).join("f"), "inside").unwrap();
+            // By name, in a listing with attributes, and with what is in it.
+            match round % 3 {
+                0 => drop(fs::metadata(there.join(&x)).unwrap()),
+                // What comes and goes there meanwhile it may not find any more.
+                1 => drop(sh(&there, "ls -l x 2>&1 || true")),
+                _ => drop(fs::read(there.join(&x).join("f")).unwrap()),
+            }
+            fs::rename(here.join(&x), here.join(&y)).unwrap();
+            if round % 2 == 0 {
+                assert!(fs::metadata(there.join(&y)).unwrap().is_dir(), "{kind}");
+                fs::create_dir(there.join(&y).join("sub")).unwrap();
+            } else {
+                fs::rename(there.join(&y), there.join(&z)).unwrap_or_else(|error| panic!("{kind} {round}: {error}"));
+                assert_eq!(fs::read_to_string(there.join(&z).join("f")).unwrap(), "inside");
+            }
+        }
+    };
+    moves("calm");
+    // From where it was to where it is: the program that looks has both directories locked.
+    fs::create_dir(here.join("x/from")).unwrap();
+    fs::metadata(there.join("x/from")).unwrap();
+    fs::rename(here.join("x/from"), here.join("y/from")).unwrap();
+    fs::create_dir(here.join("x/other")).unwrap();
+    fs::rename(there.join("x/other"), there.join("y/from")).unwrap();
+    assert_eq!(fs::read_dir(here.join("y/from")).unwrap().count(), 0);
+    let over = AtomicBool::new(false);
+    let made = thread::scope(|scope| {
+        let makers = [0, 1].map(|who| {
+            let file = there.join(format!("x/file{who}"));
+            let over = &over;
+            scope.spawn(move || {
+                let mut made = 0;
+                while !over.load(Ordering::SeqCst) {
+                    fs::write(&file, "").unwrap();
+                    fs::remove_file(&file).unwrap();
+                    made += 1;
+                }
+                made
+            })
+        });
+        let moved = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| moves("busy")));
+        over.store(true, Ordering::SeqCst);
+        let made: u64 = makers.into_iter().map(|maker| maker.join().unwrap()).sum();
+        moved.map(|()| made).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    assert!(made > 10, "{made}: it was not busy");
+}
+
+/// `sendfile`, `splice` and mappings go through the kernel's pages, also of files that are open for direct I/O.
+#[test]
+fn what_goes_through_the_kernels_pages_is_what_the_other_mount_wrote() {
+    const PAGE: usize = 4096;
+    let cluster = Cluster::start();
+    let (a, b) = two(&cluster);
+    fs::write(a.path("f"), vec![b'0'; 16 * PAGE]).unwrap();
+    let open = |mount: &Mount| OpenOptions::new().read(true).write(true).open(mount.path("f")).unwrap();
+    let (here, there) = (open(&a), open(&b));
+    let (folder, rounds) = (folder("sent"), number_from_env("BATON_CACHE_SENDS", 100));
+    for round in 0..rounds {
+        let (byte, at) = (b'a' + (round % 26) as u8, round % 3 * PAGE as u64);
+        there.write_all_at(&[byte; PAGE], at).unwrap();
+        let sent = folder.join("sent");
+        let to = File::create(&sent).unwrap();
+        let mut from = at;
+        assert_eq!(rustix::fs::sendfile(&to, &here, Some(&mut from), PAGE).unwrap(), PAGE);
+        let sent = fs::read(&sent).unwrap();
+        assert!(sent.iter().all(|got| *got == byte), "round {round}: sent {} for {}", sent[0] as char, byte as char);
+        if round == rounds / 2 {
+            thread::sleep(Duration::from_millis(1_500)); // from then on there are copies
+        }
+    }
+}

@@ -25,10 +25,10 @@ pub enum Call {
     Create(Create),
     Read {
         ino: Ino,
-        /// Through which open file, where the kernel may keep what is read.
-        handle: Option<Handle>,
         offset: u64,
         len: u32,
+        /// The kernel asks for it for its page cache: a cached file's `read`, `splice`, `sendfile`, a mapping.
+        pages: bool,
     },
     /// Any length: it is cut into commands and slices here.
     Write {
@@ -36,6 +36,8 @@ pub enum Call {
         at: WriteAt,
         data: Bytes,
         kill_suid: bool,
+        /// The kernel writes pages that a program changed in a mapping.
+        mapped: bool,
     },
     /// Everything written before is durable when this is answered.
     Sync {

@@ -24,7 +24,7 @@ pub(super) fn run(call: &Call, flow: &mut Flow<'_>) -> Step<End> {
         Call::Open { ino, read, write, exec } => End::Opened(open(flow, *ino, *read, *write, *exec)?),
         Call::Create(create) => End::Opened(make(flow, create)?),
         Call::Read { ino, offset, len, .. } => End::Done(Done::Data(read(flow, *ino, *offset, *len)?)),
-        Call::Write { ino, at, data, kill_suid } => End::Done(write(flow, *ino, *at, data, *kill_suid)?),
+        Call::Write { ino, at, data, kill_suid, .. } => End::Done(write(flow, *ino, *at, data, *kill_suid)?),
         // Writes went through before they returned.
         Call::Sync { .. } | Call::Release(_) => End::Done(Done::Nothing),
         Call::Lock { ino, owner, pid, start, end, exclusive, wait, .. } => {

@@ -20,7 +20,7 @@
 //!   them as gone.
 
 use super::flow::Running;
-use super::{Call, Handle, MountMachine, Output};
+use super::{Call, MountMachine, Output};
 use crate::meta::ops::GetAttr;
 use crate::meta::{Fact, Fault, Key, Op, Query, Record, Step, Stop, Store, Txn, Value};
 use crate::session::{Reply, ToNode};
@@ -48,6 +48,8 @@ const COPIES_MAX: usize = 100_000;
 /// Questions whose repetition is noticed, and for how long.
 const ASKED_MAX: usize = 50_000;
 const ASKED_US: u64 = 60_000_000;
+/// For how long after a mapped page was written there may be more that are to be: the kernel writes each after half a minute.
+const MAPPED_US: u64 = 40_000_000;
 /// A question is asked this often before it comes with the wish for copies.
 const OFTEN: u8 = 2;
 
@@ -109,6 +111,8 @@ pub(super) struct Copies {
     held: BTreeMap<Object, Held>,
     /// Asked back, and the kernel may know them until then.
     leaving: BTreeMap<Object, Leaving>,
+    /// Files of which the kernel wrote mapped pages, and when last.
+    mapped: BTreeMap<Ino, u64>,
     asked: BTreeMap<Object, u8>,
     asked_since: u64,
     /// Facts in answers to earlier questions are not believed.
@@ -126,6 +130,8 @@ struct Held {
     sure_until: u64,
     /// The kernel may have pages of it.
     paged: bool,
+    /// And has none from before there was this copy.
+    fresh: bool,
 }
 
 impl Held {
@@ -360,20 +366,21 @@ impl MountMachine {
     /// An object is being opened: whether the kernel may keep what is read, and whether closes matter.
     pub(super) fn pages_of(&mut self, ino: Ino, write: bool) -> Valid {
         let whole = Object::Whole(ino);
-        if write || !self.copies.is_valid(self.now) {
+        if write || !self.copies.is_valid(self.now) || self.copies.mapped.contains_key(&ino) {
             return Valid::default();
         }
         let is_file = self.copies.inode(&whole).is_some_and(|inode| inode.kind == Kind::File);
         let quiet = is_file && !self.has_locks_on(ino);
         let Some(held) = self.copies.held.get_mut(&whole) else { return Valid::default() };
-        let pages = if std::mem::replace(&mut held.paged, true) { Pages::Known } else { Pages::Fresh };
+        held.paged = true;
+        let pages = if std::mem::replace(&mut held.fresh, true) { Pages::Known } else { Pages::Fresh };
         Valid { pages, quiet, ..Valid::default() }
     }
 
-    /// Bytes went to the kernel, which keeps them where the file was opened so. Without a copy it must not for long; and a
-    /// file that is read so often is worth one.
-    pub(super) fn bytes_read(&mut self, ino: Ino, handle: Handle, offset: u64, len: u32) {
-        if !self.handles.get(&handle).is_some_and(|opened| opened.cached) {
+    /// Pages went to the kernel, however the file was opened. Without a copy it must not keep them for long; and a file that is
+    /// read so often is worth one.
+    pub(super) fn pages_read(&mut self, ino: Ino, offset: u64, len: u32) {
+        if self.keeps_mapped(ino) {
             return;
         }
         let (whole, now) = (Object::Whole(ino), self.now);
@@ -432,6 +439,18 @@ impl MountMachine {
         self.handles.values().any(|opened| opened.ino == ino && opened.cached)
     }
 
+    /// A mapped page begins or ends being written. Until it is, the kernel cannot let go of it, and a node may be waiting with it
+    /// for this mount's own copy. So for a while its pages are kept without a copy (docs/semantics).
+    pub(super) fn writes_mapped(&mut self, ino: Ino) {
+        self.copies.mapped.insert(ino, self.now);
+    }
+
+    /// Whether pages of a file stay in the kernel though others change it: this kernel writes mapped ones, and nobody has the
+    /// file open so that `read` would show what else it has.
+    fn keeps_mapped(&self, ino: Ino) -> bool {
+        self.copies.mapped.contains_key(&ino) && !self.is_open_cached(ino)
+    }
+
     /// Drops a copy. `true`: the kernel may still know something, or comes to until then, and is to be told to forget it
     /// ([`Self::tell_kernel`]).
     fn take_from_kernel(&mut self, object: &Object, comes: u64, own_will: bool) -> bool {
@@ -444,7 +463,7 @@ impl MountMachine {
                 None
             }
             Object::Entry(dir, name) => Some(Forget::Name(*dir, name.clone())),
-            Object::Whole(ino) if held.paged => {
+            Object::Whole(ino) if held.paged && !self.keeps_mapped(*ino) => {
                 // Pages have no time; but the node waits no longer than the lease.
                 until = until.max(self.copies.until);
                 Some(Forget::All(*ino))
@@ -463,6 +482,7 @@ impl MountMachine {
     /// Has the kernel forget what was asked back, where nothing of this mount is under way there: else the kernel would wait
     /// for it, deaf to everything, and if this process was killed then, both would wait for ever.
     pub(super) fn tell_kernel(&mut self) {
+        self.tell_places();
         if self.copies.leaving.is_empty() {
             return;
         }
@@ -470,7 +490,7 @@ impl MountMachine {
         for leaving in self.copies.leaving.values_mut() {
             let busy = |call: &Call| match &leaving.tell {
                 Some(Forget::Name(dir, _)) => call.is_in(*dir),
-                Some(Forget::All(ino)) => matches!(call, Call::Read { ino: i, .. } if i == ino),
+                Some(Forget::All(ino)) => matches!(call, Call::Read { ino: i, pages: true, .. } if i == ino),
                 Some(_) | None => false,
             };
             if leaving.tell.is_some() && !running.values().any(|r| busy(&r.call)) {
@@ -481,6 +501,9 @@ impl MountMachine {
 
     /// The kernel knows nothing of it any more. What it did not know may still be on its way to it.
     pub(super) fn forgot(&mut self, object: Object, knew: bool) {
+        if self.place_forgotten(&object) {
+            return;
+        }
         let now = self.now;
         let Some(leaving) = self.copies.leaving.get_mut(&object) else { return };
         if std::mem::take(&mut leaving.again)
@@ -609,6 +632,7 @@ impl MountMachine {
         self.renew_if_due();
         if now >= self.copies.swept + SWEEP_US {
             self.copies.swept = now;
+            self.copies.mapped.retain(|_, written| *written + MAPPED_US > now);
             self.give_back_unused();
         }
     }
@@ -637,6 +661,6 @@ impl MountMachine {
 
     /// Whether something is to be done soon: the shell ticks faster then.
     pub fn is_waiting_for_kernel(&self) -> bool {
-        !self.copies.leaving.is_empty()
+        !self.copies.leaving.is_empty() || self.places.is_waiting()
     }
 }

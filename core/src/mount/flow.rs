@@ -88,6 +88,8 @@ pub(super) struct Running {
     pub(super) restarts: u32,
     /// The last answer to a question of it was given under copies of all that it rests on.
     pub(super) under_copies: bool,
+    /// Its answer waited until the kernel forgot where it had the directory before, or for long enough.
+    pub(super) placed: bool,
     /// What kept the lock that it waits for from it when it was asked last, and since when the same did.
     pub(super) in_the_way: Option<(InTheWay, u64)>,
     pub(super) began: u64,
@@ -109,6 +111,7 @@ impl Running {
             lost_at: None,
             restarts: 0,
             under_copies: false,
+            placed: false,
             in_the_way: None,
             began,
             told_at: None,

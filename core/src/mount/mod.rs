@@ -27,6 +27,7 @@ mod copies;
 mod flow;
 mod locks;
 mod patience;
+mod places;
 mod session;
 
 pub use call::{Call, Done, Handle};
@@ -41,6 +42,7 @@ use bytes::Bytes;
 use copies::Copies;
 use flow::{Flow, Got, Halt, Running, Want};
 use locks::Locks;
+use places::Places;
 use session::Link;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -156,6 +158,7 @@ pub struct MountMachine {
     last_call: CallId,
     locks: Locks,
     copies: Copies,
+    places: Places,
     stats: Stats,
 }
 
@@ -215,6 +218,7 @@ impl MountMachine {
             last_call: CallId(0),
             locks: Locks::default(),
             copies: Copies::default(),
+            places: Places::default(),
             stats: Stats::default(),
         }
     }
@@ -268,6 +272,9 @@ impl MountMachine {
             self.respond(id, outcome, Valid::default());
             return;
         }
+        if let Call::Write { ino, mapped: true, .. } = call {
+            self.writes_mapped(ino);
+        }
         self.running.insert(id, Running::new(cred, call, self.now));
         self.run(id);
     }
@@ -308,6 +315,11 @@ impl MountMachine {
     }
 
     fn finish(&mut self, id: CallId, outcome: Result<calls::End, Errno>) {
+        if let Ok(calls::End::Done(done)) = &outcome
+            && self.is_held_back(id, done)
+        {
+            return self.tell_kernel();
+        }
         let Some(running) = self.running.remove(&id) else { return };
         let outcome = match outcome {
             Err(Errno::EINTR) if running.gave_up => Err(Errno::ETIMEDOUT),
@@ -335,11 +347,16 @@ impl MountMachine {
                 Done::Opened { handle, attr }
             }
         });
+        if let Ok(done) = &outcome {
+            self.note_places(&running.call, done);
+        }
         if locks::is_a_programs(id) {
             self.respond(id, outcome, valid);
         }
-        if let Call::Read { ino, handle: Some(handle), offset, len } = running.call {
-            self.bytes_read(ino, handle, offset, len);
+        match running.call {
+            Call::Read { ino, offset, len, pages: true } => self.pages_read(ino, offset, len),
+            Call::Write { ino, mapped: true, .. } => self.writes_mapped(ino),
+            _ => {}
         }
         if let Call::Ask(Query::ReadDir(list)) = &running.call {
             self.listing_read(list.ino);

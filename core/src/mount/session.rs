@@ -226,6 +226,7 @@ impl MountMachine {
         self.retry_slices(RETRY_SLICE_US);
         self.tick_locks();
         self.tick_copies();
+        self.tick_places();
         self.tick_patience();
     }
 

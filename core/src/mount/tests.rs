@@ -2,6 +2,7 @@
 
 mod copies;
 mod locks;
+mod places;
 
 use super::*;
 use crate::limits::SESSION_WINDOW;
@@ -292,7 +293,7 @@ fn layout(slice: u64) -> Reply {
 #[test]
 fn a_read_whose_slice_cannot_be_reached_asks_where_the_bytes_are_by_now() {
     let mut s = Script::connected();
-    let call = s.call(Call::Read { ino: Ino(5), handle: None, offset: 0, len: 3 });
+    let call = s.call(Call::Read { ino: Ino(5), offset: 0, len: 3, pages: false });
     s.says(ToMount::Answer { id: 1, reply: layout(1), facts: Vec::new() });
     for id in 2..1_500 {
         s.give(Input::Got { call, outcome: Err(SliceFault::Unreachable) });
@@ -309,7 +310,7 @@ fn a_read_whose_slice_cannot_be_reached_asks_where_the_bytes_are_by_now() {
 #[test]
 fn a_read_whose_slice_was_replaced_starts_again() {
     let mut s = Script::connected();
-    let call = s.call(Call::Read { ino: Ino(5), handle: None, offset: 0, len: 3 });
+    let call = s.call(Call::Read { ino: Ino(5), offset: 0, len: 3, pages: false });
     s.says(ToMount::Answer { id: 1, reply: layout(1), facts: Vec::new() });
     s.out.clear();
     s.give(Input::Got { call, outcome: Err(SliceFault::Missing) });
@@ -324,7 +325,7 @@ fn a_read_whose_slice_was_replaced_starts_again() {
 #[test]
 fn a_read_fails_of_a_damaged_slice_if_the_file_still_refers_to_it() {
     let mut s = Script::connected();
-    let call = s.call(Call::Read { ino: Ino(5), handle: None, offset: 0, len: 3 });
+    let call = s.call(Call::Read { ino: Ino(5), offset: 0, len: 3, pages: false });
     s.says(ToMount::Answer { id: 1, reply: layout(1), facts: Vec::new() });
     s.give(Input::Got { call, outcome: Err(SliceFault::Damaged) });
     s.says(ToMount::Answer { id: 2, reply: layout(2), facts: Vec::new() });
@@ -339,7 +340,7 @@ fn a_read_fails_of_a_damaged_slice_if_the_file_still_refers_to_it() {
 fn a_slice_that_nobody_took_is_tried_again_and_then_written() {
     let mut s = Script::connected();
     let data = Bytes::from(vec![1; 100_000]);
-    let call = s.call(Call::Write { ino: Ino(5), at: WriteAt::End, data, kill_suid: false });
+    let call = s.call(Call::Write { ino: Ino(5), at: WriteAt::End, data, kill_suid: false, mapped: false });
     let id = SliceId { session: SessionId(1), number: 1 };
     assert!(matches!(s.out[..], [Output::Put { id: put, .. }] if put == id));
     s.give(Input::Put { call, id, outcome: Err(SliceFault::Unreachable) });
@@ -359,7 +360,7 @@ fn a_slice_that_nobody_took_is_tried_again_and_then_written() {
 fn a_stored_slice_of_a_session_that_ended_is_not_used() {
     let mut s = Script::connected();
     let data = Bytes::from(vec![1; 100_000]);
-    let call = s.call(Call::Write { ino: Ino(5), at: WriteAt::End, data, kill_suid: false });
+    let call = s.call(Call::Write { ino: Ino(5), at: WriteAt::End, data, kill_suid: false, mapped: false });
     let id = SliceId { session: SessionId(1), number: 1 };
     s.give(Input::Put { call, id, outcome: Ok(vec![NodeId(1)]) });
     s.out.clear();
@@ -372,7 +373,7 @@ fn a_stored_slice_of_a_session_that_ended_is_not_used() {
 fn the_outcome_of_a_slice_that_was_given_up_is_not_taken_for_anothers() {
     let mut s = Script::connected();
     let data = Bytes::from(vec![1; 100_000]);
-    let call = s.call(Call::Write { ino: Ino(5), at: WriteAt::End, data, kill_suid: false });
+    let call = s.call(Call::Write { ino: Ino(5), at: WriteAt::End, data, kill_suid: false, mapped: false });
     let old = SliceId { session: SessionId(1), number: 1 };
     s.gone(1);
     s.welcome(2);
@@ -466,7 +467,7 @@ fn a_lost_session_takes_its_locks_along_until_their_files_are_closed() {
     assert_eq!(s.outcomes(), [(waiting, Err(Errno::EIO))]);
     s.welcome(2);
     let data = Bytes::from_static(b"late");
-    let write = Call::Write { ino: Ino(5), at: WriteAt::Offset(0), data, kill_suid: false };
+    let write = Call::Write { ino: Ino(5), at: WriteAt::Offset(0), data, kill_suid: false, mapped: false };
     let refused = s.call(write.clone());
     assert_eq!(s.outcomes(), [(refused, Err(Errno::EIO))]);
     s.call(Call::Release(handle));

@@ -140,7 +140,7 @@ fn write(who: Who, ino: Ino, offset: u64, data: &[u8], flags: OpenFlags, write_f
     let mapped = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
     let at = if mapped { WriteAt::Offset(offset) } else { at };
     let kill_suid = who.uid != 0 || write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-    Call::Write { ino, at, data: Bytes::copy_from_slice(data), kill_suid }
+    Call::Write { ino, at, data: Bytes::copy_from_slice(data), kill_suid, mapped }
 }
 
 fn unlock_all(ino: Ino, owner: LockOwner) -> Call {
@@ -288,14 +288,16 @@ impl<C: Caller> Filesystem for Adapter<C> {
         &self,
         request: &Request,
         number: INodeNo,
-        fh: FileHandle,
+        _fh: FileHandle,
         offset: u64,
         len: u32,
         _flags: OpenFlags,
-        _lock_owner: Option<LockOwner>,
+        lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let call = Call::Read { ino: ino(number), handle: Some(Handle(fh.0)), offset, len };
+        // Only what goes straight to a program comes with the program's name; however the file was opened, the rest is for
+        // the page cache.
+        let call = Call::Read { ino: ino(number), offset, len, pages: lock_owner.is_none() };
         self.carry(request, Ok(call), reply, answer::data);
     }
 

@@ -2,8 +2,9 @@
 //!
 //! What others are about to change the kernel must not answer by itself any more. It lets go of attributes at once, and of a
 //! name when nothing happens in the name's directory: for that it takes the directory's lock, which an operation holds that
-//! may be waiting for us. So this is done on threads of its own that hold nothing, one for attributes and one for names, and
-//! nobody relies on how long the second one takes (see the machine's `copies`).
+//! may be waiting for us. To let go of pages it writes those that a program changed in a mapping, which comes to us as well. So
+//! this is done on threads of its own that hold nothing, one for attributes, one for pages and one for names, and nobody
+//! relies on how long the last two take (see the machine's `copies`).
 
 use baton_core::mount::{Forget, Pages};
 use baton_core::types::Object;
@@ -33,7 +34,8 @@ enum Did {
 }
 
 pub struct Kernel {
-    inodes: Sender<Forget>,
+    attrs: Sender<Forget>,
+    pages: Sender<Forget>,
     names: Sender<Forget>,
 }
 
@@ -48,11 +50,15 @@ impl Kernel {
             std::thread::Builder::new().name(name.into()).spawn(work)?;
             Ok::<_, io::Error>(tell)
         };
-        Ok(Kernel { inodes: start("baton-forget")?, names: start("baton-forget-n")? })
+        Ok(Kernel { attrs: start("baton-forget")?, pages: start("baton-forget-p")?, names: start("baton-forget-n")? })
     }
 
     pub fn forget(&self, what: Forget) {
-        let to = if matches!(what, Forget::Name(..)) { &self.names } else { &self.inodes };
+        let to = match what {
+            Forget::Name(..) => &self.names,
+            Forget::Attr(_) => &self.attrs,
+            Forget::All(_) | Forget::Range { .. } => &self.pages,
+        };
         // The threads end with the mount, and then there is nothing to forget.
         let _gone = to.send(what);
     }

@@ -69,7 +69,7 @@ impl State {
                 Ok(self.opened(answer))
             }
             Call::Read { ino, offset, len, .. } => Ok(Done::Data(self.read(who, ino, offset, len)?)),
-            Call::Write { ino, at, data, kill_suid } => self.write(who, ino, at, data, kill_suid),
+            Call::Write { ino, at, data, kill_suid, .. } => self.write(who, ino, at, data, kill_suid),
             Call::Sync { .. } => Ok(Done::Nothing),
             Call::Release(handle) => {
                 self.release(handle);

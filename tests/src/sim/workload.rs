@@ -475,9 +475,9 @@ fn call_of(act: &Act, handle: Option<Handle>, client: u64) -> Call {
         Act::List { dir } => ask(ReadDir { ino: dir, after: Cookie(0), max: 1000, attrs: false }.into()),
         Act::Write { ino, at, len, id } => {
             let at = at.map_or(WriteAt::End, WriteAt::Offset);
-            Call::Write { ino, at, data: whole(id, len), kill_suid: false }
+            Call::Write { ino, at, data: whole(id, len), kill_suid: false, mapped: false }
         }
-        Act::Read { ino, offset, len } => Call::Read { ino, handle: None, offset, len: len as u32 },
+        Act::Read { ino, offset, len } => Call::Read { ino, offset, len: len as u32, pages: false },
         Act::Truncate { ino, size } => op(setattr(ino, size).into()),
         Act::Punch { ino, offset, len } => fallocate(ino, offset, len, FallocateHow::PunchHole, true),
         Act::Allocate { ino, offset, len } => fallocate(ino, offset, len, FallocateHow::Allocate, false),

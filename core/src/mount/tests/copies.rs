@@ -39,7 +39,7 @@ fn of_file() -> Vec<Fact> {
     vec![fact(WHOLE, Key::Inode(Ino(5)), Some(Value::Inode(inode(Kind::File, 0o644))))]
 }
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     Name::new(text.as_bytes()).unwrap()
 }
 
@@ -101,12 +101,12 @@ impl Script {
         out.iter().any(|o| matches!(o, Output::Respond { .. }))
     }
 
-    fn forgets(&mut self) -> Vec<Forget> {
+    pub(super) fn forgets(&mut self) -> Vec<Forget> {
         let forget = |o: &Output| if let Output::Forget(what) = o { Some(what.clone()) } else { None };
         self.out.iter().filter_map(forget).collect()
     }
 
-    fn forgot(&mut self, object: Object, knew: bool) {
+    pub(super) fn forgot(&mut self, object: Object, knew: bool) {
         self.give(Input::Forgot { object, knew });
     }
 }
@@ -199,15 +199,14 @@ fn pages_that_come_in_while_the_kernel_forgets_are_forgotten_again() {
     s.learn(&stat(), of_file());
     s.call(Call::Open { ino: Ino(5), read: true, write: false, exec: false });
     let opened = s.out.iter().find_map(|o| match o {
-        Output::Respond { outcome: Ok(Done::Opened { handle, .. }), valid, .. } => Some((*handle, valid.pages)),
+        Output::Respond { outcome: Ok(Done::Opened { .. }), valid, .. } => Some(valid.pages),
         _ => None,
     });
-    let (handle, pages) = opened.expect("opened from what is known");
-    assert_eq!(pages, Pages::Fresh);
+    assert_eq!(opened, Some(Pages::Fresh), "opened from what is known");
     s.says(ToMount::Recall(vec![WHOLE]));
     assert_eq!(s.forgets(), [Forget::All(Ino(5))]);
     s.out.clear();
-    s.call(Call::Read { ino: Ino(5), handle: Some(handle), offset: 0, len: 3 });
+    s.call(Call::Read { ino: Ino(5), offset: 0, len: 3, pages: true });
     let layout = Layout { size: 0, pieces: Vec::new() };
     let id = s.told().into_iter().find_map(|m| if let ToNode::Ask { id, .. } = m { Some(id) } else { None }).unwrap();
     s.says(ToMount::Answer { id, reply: Reply::Done(Answer::Layout(layout)), facts: Vec::new() });
@@ -284,4 +283,62 @@ fn facts_asked_for_before_copies_were_given_back_are_not_believed() {
     s.says(ToMount::Answer { id: asked.unwrap(), reply, facts: of_name("f", 0o755) });
     s.out.clear();
     assert!(!s.knows(&lookup("f")), "they are of another stream");
+}
+
+/// A mount that has a copy of the file, of which its kernel read a page through a file that was not opened to be cached.
+fn with_a_page() -> Script {
+    let mut s = Script::leased(&stat());
+    s.learn(&stat(), of_file());
+    s.reads_a_page();
+    s
+}
+
+impl Script {
+    fn reads_a_page(&mut self) {
+        self.call(Call::Read { ino: Ino(5), offset: 0, len: 3, pages: true });
+        let asked = self.told().into_iter().find_map(|m| if let ToNode::Ask { id, .. } = m { Some(id) } else { None });
+        let reply = Reply::Done(Answer::Layout(Layout { size: 0, pieces: Vec::new() }));
+        self.says(ToMount::Answer { id: asked.expect("a question"), reply, facts: Vec::new() });
+    }
+}
+
+#[test]
+fn pages_are_forgotten_however_the_file_was_opened() {
+    let mut s = with_a_page();
+    assert_eq!(s.forgets(), [], "there is a copy");
+    s.out.clear();
+    s.says(ToMount::Recall(vec![WHOLE]));
+    assert_eq!((s.forgets(), s.told()), (vec![Forget::All(Ino(5))], vec![]));
+    s.forgot(WHOLE, true);
+    s.out.clear();
+    // Without a copy they do not stay.
+    s.reads_a_page();
+    assert_eq!(s.forgets(), [Forget::Range { ino: Ino(5), offset: 0, len: 3 }]);
+}
+
+#[test]
+fn a_file_that_is_opened_after_pages_came_in_shows_none_of_them() {
+    let mut s = with_a_page();
+    s.out.clear();
+    s.call(Call::Open { ino: Ino(5), read: true, write: false, exec: false });
+    assert_eq!(s.valid().map(|valid| valid.pages), Some(Pages::Fresh), "some may be from before the copy");
+    s.call(Call::Open { ino: Ino(5), read: true, write: false, exec: false });
+    assert_eq!(s.valid().map(|valid| valid.pages), Some(Pages::Known));
+}
+
+#[test]
+fn the_kernel_is_not_told_to_forget_pages_that_it_is_writing() {
+    let mut s = with_a_page();
+    s.out.clear();
+    let data = Bytes::from_static(b"x");
+    s.call(Call::Write { ino: Ino(5), at: WriteAt::Offset(0), data, kill_suid: false, mapped: true });
+    s.out.clear();
+    s.says(ToMount::Recall(vec![WHOLE]));
+    assert_eq!(s.forgets(), [Forget::Attr(Ino(5))], "it would wait for the write, and that for it");
+    s.forgot(WHOLE, true);
+    s.out.clear();
+    s.done(1);
+    s.out.clear();
+    s.reads_a_page();
+    assert_eq!(s.forgets(), [], "there may be more to be written");
 }

@@ -30,7 +30,7 @@ fn bytes_on_their_way_to_a_slice_are_not_written_under_a_lost_lock() {
     s.done(1);
     s.out.clear();
     let data = Bytes::from(vec![7; 1 << 20]);
-    let write = s.call(Call::Write { ino: Ino(5), at: WriteAt::Offset(0), data, kill_suid: false });
+    let write = s.call(Call::Write { ino: Ino(5), at: WriteAt::Offset(0), data, kill_suid: false, mapped: false });
     assert!(s.out.iter().any(|o| matches!(o, Output::Put { .. })));
     s.out.clear();
     s.gone(1);
@@ -103,7 +103,13 @@ fn hints_that_come_faster_than_answers_do_not_keep_the_answer_away() {
 }
 
 fn write(len: usize) -> Call {
-    Call::Write { ino: Ino(5), at: WriteAt::Offset(0), data: Bytes::from(vec![7; len]), kill_suid: false }
+    Call::Write {
+        ino: Ino(5),
+        at: WriteAt::Offset(0),
+        data: Bytes::from(vec![7; len]),
+        kill_suid: false,
+        mapped: false,
+    }
 }
 
 #[test]
