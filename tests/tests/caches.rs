@@ -398,30 +398,34 @@ fn what_is_kept_costs_no_message() {
     }
     // What was just changed is not kept for a while.
     thread::sleep(Duration::from_millis(1_200));
-    get_to_know(&dir);
     let sent = || sum_without(&a.figures(), "baton_mount_messages_sent_total", &["renew", "alive"]);
-    let before = sent();
-    assert!(before > 20, "{}", a.figures());
-    let began = Instant::now();
-    let rounds: u64 = thread::scope(|scope| {
-        let askers = [(); 3].map(|()| {
-            scope.spawn(|| {
-                let mut rounds = 0;
-                while began.elapsed() < Duration::from_secs(2) {
-                    for name in names(&dir) {
-                        assert_eq!(fs::read(dir.join(&name)).unwrap(), b"some content");
-                        assert!(fs::metadata(dir.join(&name)).unwrap().is_file());
-                        fs::metadata(dir.join("nothing")).unwrap_err();
-                    }
-                    rounds += 1;
+    let look_for_a_while = || -> u64 {
+        let began = Instant::now();
+        let look = || {
+            let mut rounds = 0;
+            while began.elapsed() < Duration::from_secs(2) {
+                for name in names(&dir) {
+                    assert_eq!(fs::read(dir.join(&name)).unwrap(), b"some content");
+                    assert!(fs::metadata(dir.join(&name)).unwrap().is_file());
+                    fs::metadata(dir.join("nothing")).unwrap_err();
                 }
-                rounds
-            })
-        });
-        askers.into_iter().map(|asker| asker.join().unwrap()).sum()
+                rounds += 1;
+            }
+            rounds
+        };
+        thread::scope(|scope| [(); 3].map(|()| scope.spawn(look)).map(|looks| looks.join().unwrap()).iter().sum())
+    };
+    // Where the machine is so busy that the mount is late to say for how long it may know, it asks again.
+    let mut costs = Vec::new();
+    let costs_nothing = (0..4).any(|_| {
+        get_to_know(&dir);
+        let before = sent();
+        assert!(before > 20, "{}", a.figures());
+        let (rounds, sent) = (look_for_a_while(), sent() - before);
+        costs.push((rounds, sent));
+        rounds > 30 && sent == 0
     });
-    assert!(rounds > 30, "{rounds} rounds");
-    assert_eq!(sent() - before, 0, "{rounds} rounds\n{}", a.figures());
+    assert!(costs_nothing, "rounds and messages: {costs:?}\n{}", a.figures());
 }
 
 /// A soft mount gives up when its time is over, a hard one says that it waits, and everything goes on when the nodes do.
