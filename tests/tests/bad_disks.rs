@@ -8,7 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes of which no two pieces are alike.
 fn random(seed: u64, len: usize) -> Vec<u8> {
@@ -451,6 +451,21 @@ fn a_deep_check_compares_states_that_go_on_and_takes_the_lead_from_nobody() {
         assert!(written > 20, "{written} files is no load");
     });
     assert_eq!(term(&cluster), before);
+}
+
+/// It names an entry by the pace of a moment ago, and that is not come to.
+#[test]
+fn a_deep_check_of_a_cluster_that_falls_silent_looks_again() {
+    let cluster = Cluster::start();
+    let mount = cluster.mount();
+    std::thread::scope(|scope| {
+        let check = scope.spawn(|| cluster.deep_check(&[]));
+        let began = Instant::now();
+        for number in (0..).take_while(|_| began.elapsed() < Duration::from_millis(250)) {
+            std::fs::write(mount.path(&format!("f{number}")), b"x").unwrap();
+        }
+        check.join().unwrap().unwrap();
+    });
 }
 
 /// What somebody else fills, to the brim: of one node, which is the leader, then of two. The others go on without the one; with

@@ -129,46 +129,48 @@ async fn deep(addresses: &[String], mend: bool, live: bool) -> Result<Found, Fai
     Ok(found)
 }
 
+/// A node, its address, and its state behind an entry; nothing, if it has gone on from there already.
+type Check = (u64, String, Result<Option<CheckReply>, Failure>);
+
 /// Every node's state by itself, and whether they are the same: all of them behind the same entry, though the cluster goes on.
 async fn states(nodes: &[(u64, String)], addresses: &[String]) -> Result<Found, Failure> {
     const TRIES: u32 = 6;
     for attempt in 0..TRIES {
         let at = entry_ahead(addresses, attempt).await?;
         let mut checking = tokio::task::JoinSet::new();
-        for (node, address) in nodes {
-            let (node, address) = (*node, address.clone());
-            checking.spawn(async move { (node, check(&address, at).await, address) });
+        for (node, address) in nodes.iter().cloned() {
+            checking.spawn(async move {
+                let checked = check(&address, at).await;
+                (node, address, checked)
+            });
         }
-        let mut checks = checking.join_all().await;
+        let mut checks: Vec<Check> = checking.join_all().await;
         checks.sort_by_key(|(node, ..)| *node);
-        let has_passed = |(_, checked, _): &_| matches!(checked, Ok(Checked::Passed));
-        if checks.iter().any(has_passed) {
-            continue;
+        let has_passed = checks.iter().any(|(.., checked)| matches!(checked, Ok(None)));
+        // Where nobody got there, the cluster fell silent before.
+        let got_there = checks.iter().any(|(.., checked)| matches!(checked, Ok(Some(_))));
+        if got_there && !has_passed {
+            return Ok(compared(checks));
         }
-        let mut found = Found::default();
-        let mut like: Option<(u64, u32)> = None;
-        for (node, checked, address) in checks {
-            match checked {
-                Ok(Checked::Passed) => {}
-                Ok(Checked::Reply(reply)) => {
-                    let problems = reply.problems.iter().map(|problem| format!("node {node}: {problem}")).collect();
-                    let hash = reply.hash;
-                    let (first, expected) = *like.get_or_insert((node, hash));
-                    if first == node {
-                        found = Found { problems: std::mem::take(&mut found.problems), ..Found::of(reply) };
-                    }
-                    found.problems.extend::<Vec<String>>(problems);
-                    if hash != expected {
-                        found.problems.push(format!("the states of nodes {first} and {node} differ"));
-                    }
-                }
-                Err(why) => found.problems.push(format!("node {node} at {address} cannot be looked at: {why}")),
-            }
-        }
-        return Ok(found);
     }
-    let problems = vec!["the nodes' states were not looked at: they go on too fast. Try when less is written".into()];
-    Ok(Found { problems, ..Found::default() })
+    let why =
+        "the nodes' states were not looked at: no entry was found that all of them come to. Try when less is written";
+    Ok(Found { problems: vec![why.into()], ..Found::default() })
+}
+
+fn compared(checks: Vec<Check>) -> Found {
+    let (mut problems, mut states) = (Vec::new(), Vec::new());
+    for (node, address, checked) in checks {
+        match checked {
+            Ok(state) => states.extend(state.map(|state| (node, state))),
+            Err(why) => problems.push(format!("node {node} at {address} cannot be looked at: {why}")),
+        }
+    }
+    problems.extend(states.iter().flat_map(|(node, s)| s.problems.iter().map(move |p| format!("node {node}: {p}"))));
+    let Some((first, like)) = states.first().cloned() else { return Found { problems, ..Found::default() } };
+    let others = states.iter().filter(|(_, state)| state.hash != like.hash);
+    problems.extend(others.map(|(node, _)| format!("the states of nodes {first} and {node} differ")));
+    Found { problems, ..Found::of(like) }
 }
 
 /// An entry that every node gets to when it was asked for it, at the pace of this moment. Further ahead with every attempt.
@@ -185,17 +187,11 @@ async fn entry_ahead(addresses: &[String], attempt: u32) -> Result<u64, Failure>
     Ok(now + ((now - before.min(now)) << attempt))
 }
 
-enum Checked {
-    Reply(CheckReply),
-    /// It is behind that entry already.
-    Passed,
-}
-
-async fn check(address: &str, at: u64) -> Result<Checked, Failure> {
+async fn check(address: &str, at: u64) -> Result<Option<CheckReply>, Failure> {
     let mut admin = admin(&[address.to_owned()]).await?;
     match admin.check(CheckRequest { hash: true, at: Some(at) }).await {
-        Ok(reply) => Ok(Checked::Reply(reply.into_inner())),
-        Err(status) if status.code() == Code::Aborted => Ok(Checked::Passed),
+        Ok(reply) => Ok(Some(reply.into_inner())),
+        Err(status) if status.code() == Code::Aborted => Ok(None),
         Err(status) => Err(told(status)),
     }
 }
