@@ -2,6 +2,7 @@
 
 use super::ops::*;
 use super::{Answer, Run, Store, Txn};
+use crate::limits::COPY_MAX;
 use crate::types::Cred;
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,20 @@ operations! {
 }
 
 impl Op {
+    /// About what it is to carry: the bytes it brings along, or has copied.
+    pub fn weight(&self) -> usize {
+        let bytes = match self {
+            Op::Write(write) => match &write.data {
+                WriteData::Inline(bytes) => bytes.len(),
+                WriteData::Slice(_) => 0,
+            },
+            Op::SetXattr(set) => set.value.len(),
+            Op::CopyRange(copy) => copy.len.min(COPY_MAX) as usize,
+            _ => 0,
+        };
+        bytes + 128
+    }
+
     /// Whether it makes the file system larger: what is refused first when a disk is full. Renaming, deleting and changing
     /// attributes stay possible.
     pub fn grows(&self) -> bool {

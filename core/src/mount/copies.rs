@@ -420,7 +420,7 @@ impl MountMachine {
             let leaving = self.copies.leaving.get(&object).map_or(0, |leaving| leaving.until);
             self.copies.held.get(&object).map_or(leaving, |held| held.kernel_until)
         };
-        let ops = self.unanswered.values().map(|(_, command)| &command.op);
+        let ops = self.unanswered.commands().map(|command| &command.op);
         let its = ops.filter(|op| op.names().contains(&(*dir, name)));
         its.flat_map(|op| op.names()).map(known).max().unwrap_or(0)
     }

@@ -216,9 +216,8 @@ impl MountMachine {
             }
             let ask = self.next_ask;
             self.next_ask += 1;
-            self.note_sent();
             let query = Query::from(turn);
-            let asked = Asked { call: id, cred: Cred::ROOT, query: query.clone(), keep: false };
+            let asked = Asked { call: id, cred: Cred::ROOT, query: query.clone(), keep: false, at: self.now };
             self.asks.insert(ask, asked);
             if self.link.is_up() {
                 self.out.push(Output::Tell(ToNode::Ask { id: ask, cred: Cred::ROOT, query, keep: false }));

@@ -29,6 +29,7 @@ mod locks;
 mod patience;
 mod places;
 mod session;
+mod unanswered;
 
 pub use call::{Call, Done, Handle};
 pub use copies::{Forget, Pages, Valid};
@@ -36,7 +37,7 @@ pub use flow::{SliceFault, SlicePart};
 pub use patience::{Patience, Slow};
 
 use crate::meta::{Answer, Query};
-use crate::session::{Command, Reply, ToMount, ToNode};
+use crate::session::{Reply, ToMount, ToNode};
 use crate::types::{Cred, Errno, Ino, NodeId, Object, SessionId, SliceId};
 use bytes::Bytes;
 use copies::Copies;
@@ -45,6 +46,7 @@ use locks::Locks;
 use places::Places;
 use session::Link;
 use std::collections::{BTreeMap, VecDeque};
+use unanswered::Unanswered;
 
 /// One call under way, named by the shell; ids grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,7 +146,7 @@ pub struct MountMachine {
     session: Option<SessionId>,
     next_number: u64,
     /// Commands without a reply, in order; each with the call it belongs to.
-    unanswered: BTreeMap<u64, (CallId, Command)>,
+    unanswered: Unanswered,
     /// Commands that wait for room in the session's window.
     held_back: VecDeque<CallId>,
     next_ask: u64,
@@ -195,6 +197,8 @@ struct Asked {
     cred: Cred,
     query: Query,
     keep: bool,
+    /// When it was sent last.
+    at: u64,
 }
 
 impl MountMachine {
@@ -206,7 +210,7 @@ impl MountMachine {
             link: Link::default(),
             session: None,
             next_number: 1,
-            unanswered: BTreeMap::new(),
+            unanswered: Unanswered::default(),
             held_back: VecDeque::new(),
             next_ask: 1,
             asks: BTreeMap::new(),
@@ -411,11 +415,10 @@ impl MountMachine {
         self.renew_if_due();
         let id = self.next_ask;
         self.next_ask += 1;
-        self.note_sent();
         if self.link.is_up() {
             self.out.push(Output::Tell(ToNode::Ask { id, cred: cred.clone(), query: query.clone(), keep }));
         }
-        self.asks.insert(id, Asked { call, cred, query, keep });
+        self.asks.insert(id, Asked { call, cred, query, keep, at: self.now });
     }
 
     fn answered(&mut self, call: CallId, reply: Reply, under_copies: bool) {

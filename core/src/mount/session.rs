@@ -1,13 +1,14 @@
 //! The mount's end of its session: greeting, sending until answered, starting anew when it was fenced.
 
 use super::flow::{Got, Running, Want};
-use super::{Asked, CallId, MountMachine, Output};
-use crate::limits::{KEEPALIVE_MS, SESSION_WINDOW};
+use super::{CallId, MountMachine, Output};
+use crate::limits::KEEPALIVE_MS;
 use crate::session::{Command, ToMount, ToNode};
 use crate::types::{Errno, Ino};
 use std::collections::BTreeSet;
 
-/// What is unanswered for this long is sent again: nothing on the way tells of every loss.
+/// A question that is unanswered for this long is sent again, and so are all commands when the first waits for so long: nothing
+/// on the way tells of every loss.
 const RESEND_US: u64 = 2_000_000;
 /// Being told to send again counts once in this time: several messages that were lost together each have it said.
 const AGAIN_US: u64 = 50_000;
@@ -23,7 +24,6 @@ pub(super) struct Link {
     is_new: bool,
     welcome: bool,
     last_alive: u64,
-    last_sent: u64,
     /// When everything was sent again last, and whether that was asked for since.
     last_again: u64,
     again: bool,
@@ -79,7 +79,7 @@ impl MountMachine {
             }
             ToMount::Replies(replies) => {
                 for (number, reply) in replies {
-                    if let Some((call, command)) = self.unanswered.remove(&number) {
+                    if let Some((call, command)) = self.unanswered.answered(number, self.now) {
                         self.names_changed(&command.op);
                         self.replied(call, reply);
                         self.shut_behind(&command.op);
@@ -110,11 +110,19 @@ impl MountMachine {
 
     /// The next command of this call, if the window has room.
     pub(super) fn send_command(&mut self, id: CallId) {
-        if self.session.is_none() || self.unanswered.len() >= SESSION_WINDOW || !self.held_back.is_empty() {
+        if self.held_back.is_empty() && self.has_room(id) {
+            self.send_command_now(id);
+        } else {
             self.held_back.push_back(id);
-            return;
         }
-        self.send_command_now(id);
+    }
+
+    fn has_room(&self, id: CallId) -> bool {
+        let weight = match self.running.get(&id).map(|running| &running.want) {
+            Some(Some(Want::Do(op))) => op.weight(),
+            _ => 0,
+        };
+        self.session.is_some() && self.unanswered.has_room(weight)
     }
 
     fn send_command_now(&mut self, id: CallId) {
@@ -122,31 +130,23 @@ impl MountMachine {
         let Some(Want::Do(op)) = &running.want else { return };
         let number = self.next_number;
         self.next_number += 1;
-        let acked = self.unanswered.keys().next().copied().unwrap_or(number) - 1;
+        let acked = self.unanswered.first().unwrap_or(number) - 1;
         let command = Command { session, number, acked, cred: running.cred.clone(), op: op.clone() };
         if self.link.is_up() {
             self.give_back_before(&command.op);
-            self.note_sent();
             match self.out.last_mut() {
                 Some(Output::Tell(ToNode::Commands(commands))) => commands.push(command.clone()),
                 _ => self.out.push(Output::Tell(ToNode::Commands(vec![command.clone()]))),
             }
         }
-        self.unanswered.insert(number, (id, command));
-    }
-
-    /// The time until something is sent again counts from when the first of what is unanswered was sent.
-    pub(super) fn note_sent(&mut self) {
-        if self.unanswered.is_empty() && self.asks.is_empty() {
-            self.link.last_sent = self.now;
-        }
+        self.unanswered.sent(id, command, self.now);
     }
 
     fn send_held_back(&mut self) {
-        while self.session.is_some()
-            && self.unanswered.len() < SESSION_WINDOW
-            && let Some(id) = self.held_back.pop_front()
+        while let Some(id) = self.held_back.front().copied()
+            && self.has_room(id)
         {
+            self.held_back.pop_front();
             self.send_command_now(id);
         }
     }
@@ -166,24 +166,34 @@ impl MountMachine {
         }
         self.link.again = false;
         self.link.last_again = self.now;
-        self.link.last_sent = self.now;
-        let acked = self.unanswered.keys().next().map_or(self.next_number - 1, |first| first - 1);
-        let commands: Vec<Command> =
-            self.unanswered.values().map(|(_, command)| Command { acked, ..command.clone() }).collect();
+        self.send_commands_again();
+        self.ask_again(0);
+        self.send_held_back();
+    }
+
+    fn send_commands_again(&mut self) {
+        let acked = self.unanswered.first().unwrap_or(self.next_number) - 1;
+        let again = |command: &Command| Command { acked, ..command.clone() };
+        let commands: Vec<Command> = self.unanswered.commands().map(again).collect();
         if !commands.is_empty() {
             self.out.push(Output::Tell(ToNode::Commands(commands)));
         }
-        for (id, Asked { cred, query, keep, .. }) in &self.asks {
-            let (cred, query, keep) = (cred.clone(), query.clone(), *keep);
+        self.unanswered.sent_again(self.now);
+    }
+
+    /// What was asked so long ago and has no answer.
+    fn ask_again(&mut self, after: u64) {
+        for (id, asked) in self.asks.iter_mut().filter(|(_, asked)| self.now >= asked.at + after) {
+            asked.at = self.now;
+            let (cred, query, keep) = (asked.cred.clone(), asked.query.clone(), asked.keep);
             self.out.push(Output::Tell(ToNode::Ask { id: *id, cred, query, keep }));
         }
-        self.send_held_back();
     }
 
     /// The session is over. What was under way may have happened or not: the programs are told so. A new one begins.
     fn fenced(&mut self) {
         self.session = None;
-        let mut lost: Vec<CallId> = std::mem::take(&mut self.unanswered).into_values().map(|(call, _)| call).collect();
+        let mut lost = self.unanswered.give_up();
         // Slices of the old session may be collected at any time: a call that stored one and has not used it yet is lost too.
         let stored = |r: &Running| r.known.iter().any(|got| matches!(got, Got::Stored { .. }));
         lost.extend(self.running.iter().filter(|(_, r)| stored(r)).map(|(id, _)| *id));
@@ -219,9 +229,11 @@ impl MountMachine {
             self.out.push(Output::Tell(ToNode::Alive));
         }
         self.send_again_if_asked();
-        let waiting = !self.unanswered.is_empty() || !self.asks.is_empty();
-        if waiting && self.now >= self.link.last_sent + RESEND_US {
-            self.send_again();
+        if self.link.is_up() {
+            if self.unanswered.is_stuck(RESEND_US, self.now) {
+                self.send_commands_again();
+            }
+            self.ask_again(RESEND_US);
         }
         self.retry_slices(RETRY_SLICE_US);
         self.tick_locks();

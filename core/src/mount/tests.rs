@@ -5,7 +5,7 @@ mod locks;
 mod places;
 
 use super::*;
-use crate::limits::SESSION_WINDOW;
+use crate::limits::{SESSION_WINDOW, SESSION_WINDOW_BYTES};
 use crate::meta::ops::{GetAttr, Open, ReadLayout, SliceRef, Unlink, Write, WriteAt, WriteData};
 use crate::meta::{Answer, Layout, Op, Piece, PieceSource};
 use crate::types::{Attr, Kind, Name, Stamp, Version};
@@ -151,6 +151,72 @@ fn silence_is_answered_by_sending_again() {
     assert_eq!(s.numbers(), []);
     s.wait(200_000);
     assert_eq!(s.numbers(), [(1, 0)]);
+}
+
+#[test]
+fn what_is_answered_slowly_is_not_sent_again() {
+    let mut s = Script::connected();
+    for _ in 0..9 {
+        s.unlink();
+    }
+    s.out.clear();
+    for number in 1..=8 {
+        s.wait(1_500_000);
+        s.done(number);
+        assert_eq!(s.numbers(), []);
+    }
+    s.wait(2_100_000);
+    assert_eq!(s.numbers(), [(9, 8)]);
+}
+
+/// Others are answered all the time, and it would wait for ever.
+#[test]
+fn a_reply_that_was_lost_is_asked_for_though_others_come() {
+    let mut s = Script::connected();
+    let first = s.unlink();
+    for number in 2..=4 {
+        s.unlink();
+        s.wait(600_000);
+        s.out.clear();
+        s.done(number);
+    }
+    s.wait(600_000);
+    assert_eq!(s.numbers(), [(1, 0)]);
+    s.done(1);
+    assert_eq!(s.outcomes(), [(first, Ok(Done::Answer(Answer::Done)))]);
+}
+
+#[test]
+fn a_question_that_was_lost_is_asked_again_though_commands_are_answered() {
+    let mut s = Script::connected();
+    s.call(Call::Ask(Query::GetAttr(GetAttr { ino: Ino(7) })));
+    let asks = |told: Vec<ToNode>| told.into_iter().filter(|m| matches!(m, ToNode::Ask { .. })).count();
+    assert_eq!(asks(s.told()), 1);
+    for number in 1..=3 {
+        s.unlink();
+        s.wait(600_000);
+        s.done(number);
+    }
+    assert_eq!(asks(s.told()), 0);
+    s.wait(300_000);
+    assert_eq!(asks(s.told()), 1);
+}
+
+#[test]
+fn the_window_is_one_of_bytes_too() {
+    let mut s = Script::connected();
+    let write = |s: &mut Script| {
+        let (at, data) = (WriteAt::Offset(0), WriteData::Inline(Bytes::from(vec![7; 64 << 10])));
+        s.call(Call::Do(Op::Write(Write { ino: Ino(7), at, data, kill_suid: false })))
+    };
+    for _ in 0..100 {
+        write(&mut s);
+    }
+    s.unlink();
+    let sent = s.numbers();
+    assert_eq!(sent.len(), SESSION_WINDOW_BYTES / (64 << 10) - 1, "with what is around them");
+    s.done(1);
+    assert_eq!(s.numbers(), [(sent.len() as u64 + 1, 1)], "one for one, and nobody overtakes");
 }
 
 #[test]

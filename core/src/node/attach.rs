@@ -9,6 +9,7 @@ use super::drain::Walked;
 use super::io::{Conn, Output};
 use super::messages::{Item, ToPeer};
 use super::view::{answer, answer_with_all_facts, answer_with_facts};
+use crate::limits::SESSION_WINDOW;
 use crate::meta::{Fact, Key, Query, Store, Value};
 use crate::session::{Command, Reply, ToMount, ToNode};
 use crate::types::{Cred, Errno, Ino, NodeId, SessionId};
@@ -62,8 +63,8 @@ enum Attached {
     /// Says that it has this session, of which this node does not know (yet). Whether it still exists is known once this node
     /// has applied as much as the leader had when it was asked.
     Claiming { session: SessionId, nonce: u64, asked: u64, need: Option<u64> },
-    /// `heard`: it said something since the last report to the leader.
-    Open { session: SessionId, heard: bool },
+    /// `heard`: it said something since the last report to the leader. `answered`: up to this number, here.
+    Open { session: SessionId, heard: bool, answered: u64 },
 }
 
 #[derive(Clone, Copy)]
@@ -229,7 +230,7 @@ impl NodeMachine {
             self.attach.conns.remove(&conn);
             return;
         }
-        self.attach.conns.insert(conn, Attached::Open { session, heard: true });
+        self.attach.conns.insert(conn, Attached::Open { session, heard: true, answered: last });
         self.attach.by_session.insert(session, conn);
         self.attach.again.insert(session);
         self.lead.heard(session, self.now.mono);
@@ -286,8 +287,10 @@ impl NodeMachine {
 
     fn commands_from_mount(&mut self, conn: Conn, commands: Vec<Command>) {
         let Some(session) = self.session_of(conn) else { return };
-        // A mount speaks for its own session only.
-        let commands: Vec<Command> = commands.into_iter().filter(|c| c.session == session).collect();
+        // A mount speaks for its own session only, and has to wait for answers before it goes on: no word to who does not.
+        let most = self.answered_up_to(conn, session) + SESSION_WINDOW as u64;
+        let commands: Vec<Command> =
+            commands.into_iter().filter(|c| c.session == session && c.number <= most).collect();
         let again = self.attach.again.remove(&session);
         if !self.is_leader() {
             for command in commands {
@@ -300,6 +303,15 @@ impl NodeMachine {
         } else {
             self.attach_again_later(conn);
         }
+    }
+
+    /// This node may not have carried out yet what the leader has answered.
+    fn answered_up_to(&self, conn: Conn, session: SessionId) -> u64 {
+        let answered = match self.attach.conns.get(&conn) {
+            Some(Attached::Open { answered, .. }) => *answered,
+            _ => 0,
+        };
+        self.sessions.get(&session).map_or(answered, |known| known.last.max(answered))
     }
 
     /// A command goes to the leader: let in here, if this node holds anything of what it touches, or as it came. `again`: it
@@ -466,6 +478,9 @@ impl NodeMachine {
         if self.attach.travelling.get(&session).is_some_and(|last| *last <= number) {
             self.attach.travelling.remove(&session);
         }
+        if let Some(Attached::Open { answered, .. }) = self.attach.conns.get_mut(&conn) {
+            *answered = number.max(*answered);
+        }
         match self.out.last_mut() {
             Some(Output::Mount { conn: last, message: ToMount::Replies(replies) }) if *last == conn => {
                 replies.push((number, reply.clone()));
@@ -518,7 +533,7 @@ impl NodeMachine {
             if let Some(leader) = self.leader.filter(|l| *l != self.config.id) {
                 let mut sessions = Vec::new();
                 for attached in self.attach.conns.values_mut() {
-                    if let Attached::Open { session, heard: heard @ true } = attached {
+                    if let Attached::Open { session, heard: heard @ true, .. } = attached {
                         sessions.push(*session);
                         *heard = false;
                     }

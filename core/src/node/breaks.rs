@@ -14,7 +14,7 @@ impl NodeMachine {
     /// would take the lock from who was given it.
     pub(super) fn break_locks(&mut self, order: BreakLocks) {
         if self.is_leader() {
-            self.lead.queue.push_back(Item::Own(order.into()));
+            self.lead.queue.push(Item::Own(order.into()));
         }
     }
 

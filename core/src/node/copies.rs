@@ -34,7 +34,6 @@
 
 use super::NodeMachine;
 use super::io::Conn;
-use super::lead::weight;
 use super::messages::{Item, ToPeer};
 use super::status::CopiesStatus;
 use crate::meta::Fact;
@@ -47,7 +46,7 @@ const PEACE_US: u64 = 1_000_000;
 /// Commands in one message to the leader, and about the bytes in them. Few: looking whether there is room goes through them.
 const COMMANDS_TOGETHER: usize = 64;
 const BYTES_TOGETHER: usize = 1 << 20;
-/// A command that was let in and not carried out for so long is sent to the leader again.
+/// What was let in is sent to the leader again where nothing of its session was carried out for so long.
 const HELD_AGAIN_US: u64 = 500_000;
 /// Copies given out at most: some hundred megabytes of memory.
 const COPIES_MAX: usize = 1_000_000;
@@ -284,6 +283,14 @@ impl Copies {
         self.under_way.contains_key(&(session, number))
     }
 
+    /// Something of the session was carried out: what comes behind it is not lost.
+    fn hears_of(&mut self, session: SessionId, now: u64) {
+        let mut of_session = self.under_way.range_mut((session, 0)..=(session, u64::MAX));
+        if let Some((_, LetIn { sent: Some((_, at)), .. })) = of_session.next() {
+            *at = now;
+        }
+    }
+
     pub(super) fn is_waiting(&self, session: SessionId) -> bool {
         self.waiting.contains_key(&session)
     }
@@ -351,7 +358,7 @@ impl Copies {
 /// Whether another command may go into the same message: not so many that the other side would not take it.
 fn has_room(commands: &[Command]) -> bool {
     commands.len() < COMMANDS_TOGETHER
-        && commands.iter().map(|command| weight(&command.op)).sum::<usize>() < BYTES_TOGETHER
+        && commands.iter().map(|command| command.op.weight()).sum::<usize>() < BYTES_TOGETHER
 }
 
 /// A command's own mount keeps its names.
@@ -369,7 +376,7 @@ impl NodeMachine {
     ///
     /// `held_elsewhere`: another node let it in, and it waits for nothing but its turn.
     pub(super) fn let_in(&mut self, item: Item, held_elsewhere: bool) {
-        let Item::Command { command, .. } = &item else { return self.lead.queue.push_back(item) };
+        let Item::Command { command, .. } = &item else { return self.lead.queue.push(item) };
         let (session, number) = (command.session, command.number);
         let mut waiting = Waiting::new(item, self.now.mono, held_elsewhere);
         if self.copies.waits(session, number) {
@@ -428,7 +435,7 @@ impl NodeMachine {
         }
         match item {
             Item::Command { command, .. } if !self.is_leader() => self.send_held(command),
-            item => self.lead.queue.push_back(item),
+            item => self.lead.queue.push(item),
         }
     }
 
@@ -561,6 +568,7 @@ impl NodeMachine {
             for ino in tokens {
                 self.end_use(ino);
             }
+            self.copies.hears_of(session, self.now.mono);
         }
     }
 
@@ -591,14 +599,19 @@ impl NodeMachine {
         waits
     }
 
-    /// What was let in here and not carried out for a while is sent again.
+    /// What was let in here is sent again where nothing of its session was carried out for a while.
     pub(super) fn send_held_again(&mut self) {
         let now = self.now.mono;
         let mut again = Vec::new();
-        for let_in in self.copies.under_way.values_mut() {
-            if let Some((command, at)) = &mut let_in.sent
-                && now >= *at + HELD_AGAIN_US
-            {
+        let mut silent = None;
+        let mut before = None;
+        for ((session, _), let_in) in &mut self.copies.under_way {
+            let Some((command, at)) = &mut let_in.sent else { continue };
+            let is_first = before.replace(*session) != Some(*session);
+            if is_first && now >= *at + HELD_AGAIN_US {
+                silent = Some(*session);
+            }
+            if silent == Some(*session) {
                 *at = now;
                 again.push(command.clone());
             }

@@ -108,12 +108,12 @@ impl NodeMachine {
         self.walk = walk;
     }
 
-    /// Copies that are too many go, some at a time, while nothing else waits.
+    /// Copies that are too many go, some at a time, while nothing else of the cluster's own waits.
     pub(super) fn tick_drain(&mut self) {
-        if !self.lead.drain.spare.is_empty() && self.lead.queue.is_empty() && self.all_is_where_it_is_listed() {
+        if !self.lead.drain.spare.is_empty() && !self.lead.queue.own_waits() && self.all_is_where_it_is_listed() {
             let spare = &mut self.lead.drain.spare;
             let some = spare.split_off(spare.len().saturating_sub(SPARE_TOGETHER));
-            self.lead.queue.extend(some.into_iter().map(Item::DropSpare));
+            some.into_iter().for_each(|id| self.lead.queue.push(Item::DropSpare(id)));
         }
     }
 

@@ -10,10 +10,10 @@ use super::messages::{Batch, Item, Seat, Space, ToPeer, ViewId};
 use super::orphans::Orphans;
 use super::placement::is_full_disk;
 use super::tokens::{Place, Tokens};
-use super::{NodeMachine, Queue, WAITING_CHANGES_MAX};
-use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, SESSION_LEASE_MS};
+use super::turns::{Ahead, Turns};
+use super::{NodeMachine, WAITING_CHANGES_MAX};
+use crate::limits::SESSION_LEASE_MS;
 use crate::meta::Op;
-use crate::meta::ops::WriteData;
 use crate::session::{Command, Reply, Turn};
 use crate::types::{Errno, NodeId, SessionId, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +39,8 @@ pub(super) struct Lead {
     settled: bool,
     pub(super) lease: Lease,
     /// What is to be proposed.
-    pub(super) queue: Queue,
+    pub(super) queue: Turns,
+    ahead: Ahead,
     /// By session, the highest command number put into the queue in this term.
     queued: BTreeMap<SessionId, u64>,
     /// The node each session's commands come through; its own mounts' are not here.
@@ -126,8 +127,8 @@ impl NodeMachine {
         self.load_orphans();
         self.shared.write().just_unlinked.clear();
         if self.cluster.is_none() {
-            self.lead.queue.push_back(Item::Form { cluster: self.config.cluster, owner: self.config.founder });
-            self.lead.queue.push_back(Item::Founders(self.members.clone()));
+            self.lead.queue.push(Item::Form { cluster: self.config.cluster, owner: self.config.founder });
+            self.lead.queue.push(Item::Founders(self.members.clone()));
         }
         self.send_beats();
     }
@@ -232,7 +233,8 @@ impl NodeMachine {
         }
         let over = self.lead.node_leases.values().all(|until| *until <= now);
         let steady = now >= self.lead.there_since + STEADY_US;
-        if self.lead.settled && self.tree_is_to_change() && steady && over && self.lead.queue.is_empty() {
+        // All that was let in goes into the log first.
+        if self.lead.settled && self.tree_is_to_change() && steady && over && self.propose_all() {
             self.lay_tree(self.tokens.view().number + 1);
             self.send_beats();
         }
@@ -317,7 +319,7 @@ impl NodeMachine {
             self.lead.heard.iter().filter(|(_, at)| **at < deadline).map(|(id, _)| *id).collect();
         for id in over {
             self.lead.heard.insert(id, self.now.mono); // asked again after another lease, should the entry get lost
-            self.lead.queue.push_back(Item::EndSession(id));
+            self.lead.queue.push(Item::EndSession(id));
         }
     }
 
@@ -373,13 +375,13 @@ impl NodeMachine {
 
     pub(super) fn open_session(&mut self, client: String, nonce: u64) {
         if self.is_leader() {
-            self.lead.queue.push_back(Item::OpenSession { client, nonce });
+            self.lead.queue.push(Item::OpenSession { client, nonce });
         }
     }
 
     pub(super) fn end_session(&mut self, session: SessionId) {
         if self.is_leader() {
-            self.lead.queue.push_back(Item::EndSession(session));
+            self.lead.queue.push(Item::EndSession(session));
         } else if let Some(leader) = self.leader {
             self.send(leader, ToPeer::EndSession(session));
         }
@@ -469,27 +471,40 @@ impl NodeMachine {
     }
 
     pub(super) fn propose_queued(&mut self) {
-        if !self.is_leader() || self.lead.queue.is_empty() || !self.room_to_propose() {
-            return;
-        }
-        while !self.lead.queue.is_empty() {
-            let items = take_batch(&mut self.lead.queue);
-            let stamp = self.now.real.max(self.lead.last_stamp.max(self.last_stamp).just_after());
-            self.lead.last_stamp = stamp;
-            let batch = Batch { stamp, items };
-            let Ok(data) = postcard::to_allocvec(&batch) else {
-                return self.stop("a batch could not be encoded");
-            };
-            if self.raw.propose(Vec::new(), data).is_err() {
-                return self.not_proposed(batch.items);
+        if self.is_leader() && self.room_to_propose() {
+            let committed = self.raw.raft.raft_log.committed;
+            while !self.lead.queue.is_empty() && self.lead.ahead.has_room(committed) {
+                self.propose_some();
             }
         }
     }
 
+    /// Whatever waits, if there is room for anything; answers whether nothing waits any more.
+    fn propose_all(&mut self) -> bool {
+        while self.is_leader() && !self.lead.queue.is_empty() && self.room_to_propose() {
+            self.propose_some();
+        }
+        self.lead.queue.is_empty()
+    }
+
+    /// One entry.
+    fn propose_some(&mut self) {
+        let items = self.lead.queue.take();
+        let stamp = self.now.real.max(self.lead.last_stamp.max(self.last_stamp).just_after());
+        self.lead.last_stamp = stamp;
+        let batch = Batch { stamp, items };
+        let Ok(data) = postcard::to_allocvec(&batch) else {
+            return self.stop("a batch could not be encoded");
+        };
+        if self.raw.propose(Vec::new(), data).is_err() {
+            return self.not_proposed(batch.items);
+        }
+        self.lead.ahead.proposed(self.raw.raft.raft_log.last_index(), &batch.items);
+    }
+
     /// Not taken, nor is what stands behind it: whoever waits for it sends it again.
     fn not_proposed(&mut self, items: Vec<Item>) {
-        let behind = std::mem::take(&mut self.lead.queue);
-        for item in items.into_iter().chain(behind) {
+        for item in items.into_iter().chain(self.lead.queue.take_all()) {
             match item {
                 Item::Command { command, .. } => self.settled(command.session, command.number),
                 Item::Own(Op::Merge(merge)) => self.note_again(&merge),
@@ -546,36 +561,4 @@ impl NodeMachine {
             self.send_reply(to, reply);
         }
     }
-}
-
-/// As much of the queue as one entry takes.
-fn take_batch(queue: &mut Queue) -> Vec<Item> {
-    let mut bytes = 0;
-    let fits = queue
-        .iter()
-        .take(BATCH_COMMANDS_MAX)
-        .take_while(|item| {
-            let first = bytes == 0;
-            bytes += weight_of(item);
-            first || bytes <= BATCH_BYTES_MAX
-        })
-        .count();
-    queue.drain(..fits).collect()
-}
-
-fn weight_of(item: &Item) -> usize {
-    if let Item::Command { command, .. } = item { weight(&command.op) } else { 128 }
-}
-
-/// About the bytes that a command takes.
-pub(super) fn weight(op: &Op) -> usize {
-    let payload = match op {
-        Op::Write(write) => match &write.data {
-            WriteData::Inline(bytes) => bytes.len(),
-            WriteData::Slice(_) => 0,
-        },
-        Op::SetXattr(set) => set.value.len(),
-        _ => 0,
-    };
-    payload + 128
 }

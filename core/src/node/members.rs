@@ -136,7 +136,7 @@ impl NodeMachine {
         }
         if let Some((request, change)) = self.lead.changing.orders.pop_front() {
             self.lead.changing.under_way = true;
-            self.lead.queue.push_back(Item::Members { request: Some(request), change });
+            self.lead.queue.push(Item::Members { request: Some(request), change });
         }
     }
 
@@ -156,7 +156,7 @@ impl NodeMachine {
         };
         if let Some(change) = next.filter(may) {
             self.lead.changing.under_way = true;
-            self.lead.queue.push_back(Item::Members { request: None, change });
+            self.lead.queue.push(Item::Members { request: None, change });
         }
     }
 

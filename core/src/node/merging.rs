@@ -249,7 +249,7 @@ impl NodeMachine {
         if merging.order.is_some() || now < merging.pause_until || !self.lead.settled() {
             return;
         }
-        if !self.lead.queue.is_empty() || self.shared.read().waiting() > STORE_AT {
+        if self.lead.queue.own_waits() || self.shared.read().waiting() > STORE_AT {
             return;
         }
         if let Some((from, to, walks)) = self.lead.merging.next(now) {
@@ -275,7 +275,7 @@ impl NodeMachine {
         let next = match merged {
             Merged::Looked { merge, next } => {
                 merging.failures = 0;
-                self.lead.queue.extend(merge.map(|merge| Item::Own(merge.into())));
+                merge.into_iter().for_each(|merge| self.lead.queue.push(Item::Own(merge.into())));
                 next
             }
             Merged::Failed => {

@@ -21,7 +21,7 @@
 //!   and the state store is given none that is not durable in the log.
 //!
 //! One file a concern: `raft_drive` turns Raft's readiness into outputs, `apply` carries out committed entries, `lead` is
-//! what only a leader does, `tokens` says which node may change an object (`tree` whose neighbour it is, `edges` that what
+//! what only a leader does (`turns` whose command is next), `tokens` says which node may change an object (`tree` whose neighbour it is, `edges` that what
 //! neighbours say arrives), `copies` keeps what its mounts cache true, `attach` serves them, `breaks` takes locks away by
 //! force, `orphans` finds out which unlinked files nobody has open, `merging` takes small writes out of the state, `members` says who belongs to the cluster, `join` keeps a
 //! node that lost its disk from voting, `lease` and `view` say for themselves.
@@ -50,6 +50,7 @@ mod shares;
 mod status;
 mod tokens;
 mod tree;
+mod turns;
 mod view;
 
 pub use copies::CopyRow;
@@ -79,7 +80,7 @@ use log::Log;
 use raft::RawNode;
 use raft::eraftpb::{Entry, HardState, Message};
 use raft_drive::Persisting;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokens::Tokens;
 use view::Shared;
@@ -540,7 +541,7 @@ impl NodeMachine {
     /// without this copy again.
     fn copied(&mut self, slice: SliceId, instead_of: Option<NodeId>) {
         if self.is_leader() {
-            self.lead.queue.push_back(Item::Copied { slice, node: self.config.id, instead_of });
+            self.lead.queue.push(Item::Copied { slice, node: self.config.id, instead_of });
         } else if let Some(leader) = self.leader {
             self.send(leader, ToPeer::Copied { slice, instead_of, life: self.config.seed });
         }
@@ -549,7 +550,7 @@ impl NodeMachine {
     /// What a node had on its disk in another life it may have lost with it.
     fn copied_by(&mut self, node: NodeId, life: u64, slice: SliceId, instead_of: Option<NodeId>) {
         if self.is_leader() && self.life_of(node) == Some(life) {
-            self.lead.queue.push_back(Item::Copied { slice, node, instead_of });
+            self.lead.queue.push(Item::Copied { slice, node, instead_of });
         }
     }
 
@@ -557,9 +558,6 @@ impl NodeMachine {
         self.raw.raft.state == raft::StateRole::Leader
     }
 }
-
-/// Items that wait to be proposed.
-type Queue = VecDeque<Item>;
 
 #[cfg(test)]
 mod tests;

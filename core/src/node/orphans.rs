@@ -164,7 +164,7 @@ impl NodeMachine {
             && let Some(ino) = orphans.free.pop_first()
         {
             orphans.reaping.insert(ino);
-            self.lead.queue.push_back(Item::Own(Op::Reap(Reap { ino })));
+            self.lead.queue.push(Item::Own(Op::Reap(Reap { ino })));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod breaks;
 mod copies;
+mod fairness;
 mod freezing;
 mod members;
 mod merging;

@@ -1,0 +1,154 @@
+//! A mount that sends much, and the others.
+
+use super::*;
+use crate::limits::{AHEAD_BYTES_MAX, BATCH_BYTES_MAX, SESSION_WINDOW};
+use crate::meta::ops::{SetXattr, XattrHow};
+use crate::types::XattrName;
+use bytes::Bytes;
+
+const FLOOD: Conn = Conn(1);
+const ONE: Conn = Conn(2);
+const LARGE: usize = 64 << 10;
+
+impl Cluster {
+    fn greet_as(&mut self, node: NodeId, conn: Conn) -> SessionId {
+        let (client, nonce) = (format!("host{}:/mnt", conn.0), conn.0);
+        self.says_at(node, conn, ToNode::Hello { session: None, client, nonce, link: 1 });
+        self.pass(200_000);
+        let welcome = |(_, to, m): &(NodeId, Conn, ToMount)| match m {
+            ToMount::Welcome { session, .. } if *to == conn => Some(*session),
+            _ => None,
+        };
+        self.mounts.iter().find_map(welcome).expect("a welcome")
+    }
+
+    /// To whom replies went, and of which numbers, in their order.
+    fn replies_in_order(&self) -> Vec<(Conn, u64)> {
+        let numbers = |(_, conn, m): &(NodeId, Conn, ToMount)| match m {
+            ToMount::Replies(replies) => replies.iter().map(|(number, _)| (*conn, *number)).collect(),
+            _ => Vec::new(),
+        };
+        self.mounts.iter().flat_map(numbers).collect()
+    }
+
+    fn hold_all_disks(&mut self) {
+        self.held_disks = self.peers.keys().copied().collect();
+    }
+
+    /// The disks write what they were given, and no more.
+    fn finish_disks_once(&mut self) {
+        for id in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.finish_disk(id);
+        }
+        self.settle();
+    }
+}
+
+fn large(session: SessionId, number: u64) -> Command {
+    let name = XattrName::new(b"user.large").unwrap();
+    let set = SetXattr { ino: Ino::ROOT, name, value: Bytes::from(vec![1; LARGE]), how: XattrHow::Either };
+    Command { session, number, acked: 0, cred: Cred::ROOT, op: set.into() }
+}
+
+#[test]
+fn who_comes_while_another_floods_waits_for_what_is_in_the_log_and_one_turn() {
+    for at_leader in [true, false] {
+        let mut cluster = Cluster::formed();
+        let leader = cluster.leader();
+        let node = if at_leader { leader } else { cluster.follower() };
+        let (flood, one) = (cluster.greet_as(node, FLOOD), cluster.greet_as(leader, ONE));
+        cluster.hold_all_disks();
+        for number in 1..=400 {
+            cluster.says_at(node, FLOOD, ToNode::Commands(vec![large(flood, number)]));
+        }
+        cluster.says_at(leader, ONE, ToNode::Commands(vec![Cluster::mkdir(one, 1)]));
+        while !cluster.replies_in_order().contains(&(ONE, 1)) {
+            cluster.finish_disks_once();
+        }
+        let replies = cluster.replies_in_order();
+        // Where the mount hangs at a follower, the leader's reply and the follower's own may come.
+        let before: BTreeSet<u64> = replies.iter().take_while(|r| **r != (ONE, 1)).map(|r| r.1).collect();
+        let before = before.len();
+        let most = (AHEAD_BYTES_MAX + 2 * BATCH_BYTES_MAX) / LARGE;
+        assert!((1..=most).contains(&before), "{before} of 400 came first");
+        while cluster.replies().len() < 400 {
+            cluster.finish_disks_once();
+        }
+        let flooded: Vec<u64> = cluster.replies_in_order().iter().filter(|(c, _)| *c == FLOOD).map(|r| r.1).collect();
+        let in_order: BTreeSet<u64> = flooded.iter().copied().collect();
+        assert!(in_order.iter().copied().eq(1..=400));
+        cluster.held_disks.clear();
+    }
+}
+
+#[test]
+fn a_session_ends_behind_its_commands() {
+    let mut cluster = Cluster::formed();
+    let leader = cluster.leader();
+    let flood = cluster.greet_as(leader, FLOOD);
+    cluster.hold_all_disks();
+    for number in 1..=200 {
+        cluster.says_at(leader, FLOOD, ToNode::Commands(vec![large(flood, number)]));
+    }
+    cluster.says_at(leader, FLOOD, ToNode::Commands(vec![Cluster::mkdir(flood, 201)]));
+    cluster.says_at(leader, FLOOD, ToNode::Goodbye);
+    while cluster.machine(leader).status().sessions.len() == 1 {
+        cluster.finish_disks_once();
+    }
+    assert_eq!(cluster.machine(leader).status().inodes, 2, "the last of its commands was carried out");
+    cluster.held_disks.clear();
+}
+
+/// A client that heeds no window fills nobody's memory, and what it sends in time is carried out.
+#[test]
+fn who_waits_for_no_answer_is_heard_up_to_the_window() {
+    for at_leader in [true, false] {
+        let mut cluster = Cluster::formed();
+        let leader = cluster.leader();
+        let node = if at_leader { leader } else { cluster.follower() };
+        let session = cluster.greet_as(node, FLOOD);
+        cluster.hold_all_disks();
+        let all = 3 * SESSION_WINDOW as u64;
+        for number in 1..=all {
+            cluster.says_at(node, FLOOD, ToNode::Commands(vec![Cluster::mkdir(session, number)]));
+        }
+        for id in std::mem::take(&mut cluster.held_disks) {
+            cluster.finish_disk(id);
+        }
+        cluster.pass(TICK_US);
+        assert_eq!(cluster.replies(), (1..=SESSION_WINDOW as u64).collect());
+        let answered = cluster.replies().len() as u64;
+        let rest = (answered + 1..=answered + 9).map(|number| Cluster::mkdir(session, number)).collect();
+        cluster.says_at(node, FLOOD, ToNode::Commands(rest));
+        cluster.pass(TICK_US);
+        assert_eq!(cluster.replies().len() as u64, answered + 9);
+    }
+}
+
+/// It waits until all that was let in is in the log, and that may always be more than goes in at once.
+#[test]
+fn another_tree_is_laid_while_a_mount_floods() {
+    let mut cluster = Cluster::formed();
+    let (leader, node) = (cluster.leader(), cluster.follower());
+    let flood = cluster.greet_as(leader, FLOOD);
+    cluster.pass(3_000_000);
+    let in_tree = |cluster: &Cluster| cluster.machine(leader).status().tokens.parents.contains_key(&node);
+    assert!(in_tree(&cluster));
+    cluster.cut.insert(node);
+    let mut number = 0;
+    while in_tree(&cluster) && number < 8_000 {
+        cluster.hold_all_disks();
+        for _ in 0..100 {
+            number += 1;
+            cluster.says_at(leader, FLOOD, ToNode::Commands(vec![large(flood, number)]));
+        }
+        let queued = cluster.machine(leader).status().queued;
+        assert!(queued > 0, "what waits is more than goes into the log at once");
+        cluster.pass(TICK_US);
+        while in_tree(&cluster) && cluster.machine(leader).status().queued > 0 {
+            cluster.finish_disks_once();
+        }
+    }
+    assert!(number < 8_000, "four seconds, and it is in the tree");
+    cluster.held_disks.clear();
+}
