@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
@@ -40,6 +40,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const SELDOM: u64 = 6;
 /// A way there and back that is longer by so much is one to another place.
 const FAR: Duration = Duration::from_millis(10);
+/// Slices that are on their way to a node at once: more would only take the disks' time from other mounts' slices.
+const PUTS_MAX: usize = 16;
 /// One slice's trip; a node that takes longer is tried again.
 const SLICE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -57,7 +59,8 @@ type PartKey = (SliceId, u32, u32);
 
 pub struct GrpcLink {
     outgoing: Mutex<Option<mpsc::UnboundedSender<v1::ToNode>>>,
-    bulk: Mutex<Option<Channel>>,
+    bulk: Arc<Bulk>,
+    puts: Arc<Semaphore>,
     cache: Cache<PartKey, Bytes>,
     runtime: tokio::runtime::Handle,
     /// Nothing more is to be said: no new stream is made.
@@ -77,7 +80,8 @@ impl GrpcLink {
             .build();
         let link = Arc::new(GrpcLink {
             outgoing: Mutex::new(None),
-            bulk: Mutex::new(None),
+            bulk: Arc::default(),
+            puts: Arc::new(Semaphore::new(PUTS_MAX)),
             cache,
             runtime: running.handle().clone(),
             closing: AtomicBool::new(false),
@@ -102,17 +106,27 @@ impl GrpcLink {
         }
     }
 
-    fn bulk(&self) -> Option<SlicesClient<Channel>> {
-        let channel = self.bulk.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+    fn set_outgoing(&self, outgoing: Option<mpsc::UnboundedSender<v1::ToNode>>) {
+        *self.outgoing.lock().unwrap_or_else(PoisonError::into_inner) = outgoing;
+    }
+}
+
+/// The connection on which slices travel to the node that the mount hangs on now.
+#[derive(Default)]
+struct Bulk(Mutex<Option<Channel>>);
+
+impl Bulk {
+    fn set(&self, channel: Channel) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel);
+    }
+
+    fn client(&self) -> Option<SlicesClient<Channel>> {
+        let channel = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         Some(
             SlicesClient::new(channel)
                 .max_decoding_message_size(SLICE_MESSAGE_MAX)
                 .max_encoding_message_size(SLICE_MESSAGE_MAX),
         )
-    }
-
-    fn set_outgoing(&self, outgoing: Option<mpsc::UnboundedSender<v1::ToNode>>) {
-        *self.outgoing.lock().unwrap_or_else(PoisonError::into_inner) = outgoing;
     }
 }
 
@@ -133,9 +147,10 @@ impl Link for GrpcLink {
     }
 
     fn put(&self, id: SliceId, data: Bytes, done: OnPlaced) {
-        let client = self.bulk();
+        let (bulk, puts) = (self.bulk.clone(), self.puts.clone());
         self.runtime.spawn(async move {
-            let outcome = tokio::time::timeout(SLICE_PATIENCE, put(client, id, data)).await;
+            let _room = puts.acquire_owned().await;
+            let outcome = tokio::time::timeout(SLICE_PATIENCE, put(bulk.client(), id, data)).await;
             done(outcome.unwrap_or(Err(SliceFault::Unreachable)));
         });
     }
@@ -145,7 +160,7 @@ impl Link for GrpcLink {
         if let Some(cached) = cached {
             return done(Ok(cached));
         }
-        let (client, cache) = (self.bulk(), self.cache.clone());
+        let (client, cache) = (self.bulk.client(), self.cache.clone());
         self.runtime.spawn(async move {
             let outcome = tokio::time::timeout(SLICE_PATIENCE, get_all(client, cache, parts)).await;
             done(outcome.unwrap_or(Err(SliceFault::Unreachable)));
@@ -275,7 +290,7 @@ impl Connector {
         // The node's side of the stream opens at once, before anything was said.
         let opened = tokio::time::timeout(OPEN_PATIENCE, mount.session(UnboundedReceiverStream::new(queued))).await;
         let mut incoming = opened.map_err(|_| "it does not answer")?.map_err(|e| e.to_string())?.into_inner();
-        *link.bulk.lock().unwrap_or_else(PoisonError::into_inner) = Some(bulk);
+        link.bulk.set(bulk);
         link.set_outgoing(Some(outgoing));
         link.streaming.store(true, Ordering::SeqCst);
         client.drive(Input::Linked);

@@ -1,6 +1,7 @@
 //! What the rest of the process may do with a running node.
 
 use crate::Clock;
+use crate::inlet::Inlet;
 use crate::slices::Slices;
 use crate::storage::State;
 use baton_core::meta::locks::FileLock;
@@ -15,7 +16,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 /// Where a mount's messages go; called on the node's thread, so it must not block.
 pub(crate) type Sink = Box<dyn Fn(ToMount) + Send>;
@@ -23,6 +24,11 @@ pub(crate) type Sink = Box<dyn Fn(ToMount) + Send>;
 /// What reaches the runner.
 pub(crate) enum Event {
     Input(Input),
+    /// What came on a stream, and the room that it takes until it is taken.
+    Streamed {
+        input: Input,
+        room: OwnedSemaphorePermit,
+    },
     Attach {
         conn: Conn,
         sink: Sink,
@@ -126,7 +132,7 @@ impl NodeHandle {
     pub fn attach(&self, sink: impl Fn(ToMount) + Send + 'static) -> MountConn {
         let conn = Conn(self.conns.fetch_add(1, Ordering::Relaxed));
         self.tell(Event::Attach { conn, sink: Box::new(sink) });
-        MountConn { conn, node: self.clone() }
+        MountConn { conn, inlet: Inlet::new(self.events.clone()), node: self.clone() }
     }
 
     /// The answer to a question, at once, while this node is sure to have the latest state.
@@ -220,12 +226,18 @@ impl NodeHandle {
 /// One mount's connection to this node.
 pub struct MountConn {
     conn: Conn,
+    inlet: Inlet,
     node: NodeHandle,
 }
 
 impl MountConn {
     pub fn tell(&self, message: ToNode) {
         self.node.tell(Event::Input(Input::Mount { conn: self.conn, message }));
+    }
+
+    /// Waits while too much of what was said so waits for the node; `bytes`: how large this is.
+    pub(crate) async fn tell_in_turn(&self, message: ToNode, bytes: usize) {
+        let _stopped = self.inlet.tell(Input::Mount { conn: self.conn, message }, bytes).await;
     }
 }
 

@@ -18,6 +18,7 @@ pub mod config;
 mod daemon;
 mod disk;
 mod handle;
+mod inlet;
 mod merging;
 mod peers;
 mod repair;

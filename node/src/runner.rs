@@ -114,6 +114,10 @@ impl Runner {
                     }
                     inputs.push(input);
                 }
+                Event::Streamed { input, room } => {
+                    drop(room);
+                    inputs.push(input);
+                }
                 Event::Attach { conn, sink } => {
                     self.conns.insert(conn, sink);
                 }

@@ -62,5 +62,10 @@ pub const SNAPSHOT_CHUNK_MAX: usize = 1024 * 1024;
 /// What a mount says of itself (host and mount point), in bytes. Whoever greets cuts it to this.
 pub const CLIENT_MAX: usize = 512;
 
+/// The bytes that a message takes on the wire.
+pub fn size_of(message: &impl prost::Message) -> usize {
+    message.encoded_len()
+}
+
 /// Nodes that one slice can name. A cluster has a few dozen.
 pub const SLICE_NODES_MAX: usize = 256;

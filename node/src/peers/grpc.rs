@@ -18,12 +18,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, RwLockReadGuard};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
-/// Messages for one peer that may wait; what comes then is dropped, and Raft sends it again.
+/// Messages for one peer that may wait, and about the bytes in them; what comes then is dropped, and Raft sends it again.
 const QUEUE_MAX: usize = 8_192;
+const QUEUE_KIB_MAX: usize = 64 * 1024;
+/// Frames that are handed to the transport ahead of what it sends.
+const FRAMES_MAX: usize = 16;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
@@ -79,10 +82,14 @@ impl Identity {
     }
 }
 
+/// A message, and the room that it takes until it was sent.
+type Queued = (ToPeer, OwnedSemaphorePermit);
+
 /// The ways to one peer. Dropped, they end.
 struct Way {
     address: String,
-    queue: mpsc::Sender<ToPeer>,
+    queue: mpsc::Sender<Queued>,
+    room: Arc<Semaphore>,
     bulk: Channel,
 }
 
@@ -126,7 +133,8 @@ impl GrpcPeers {
         let bulk_endpoint = endpoint(address)?;
         tokio::spawn(dialler.run());
         let _entered = self.bulk.enter(); // the connection's own work belongs there too
-        Ok(Way { address: address.to_owned(), queue, bulk: bulk_endpoint.connect_lazy() })
+        let room = Arc::new(Semaphore::new(QUEUE_KIB_MAX));
+        Ok(Way { address: address.to_owned(), queue, room, bulk: bulk_endpoint.connect_lazy() })
     }
 
     fn bulk_to(&self, peer: NodeId) -> Option<Channel> {
@@ -140,7 +148,7 @@ struct Dialler {
     endpoint: Endpoint,
     identity: Identity,
     events: Events,
-    queued: mpsc::Receiver<ToPeer>,
+    queued: mpsc::Receiver<Queued>,
 }
 
 impl Dialler {
@@ -169,7 +177,7 @@ impl Dialler {
     async fn session(&mut self) -> Result<(), String> {
         let channel = self.endpoint.connect().await.map_err(|e| e.to_string())?;
         let mut client = PeersClient::new(channel).max_encoding_message_size(MESSAGE_MAX);
-        let (frames, outgoing) = mpsc::channel::<v1::PeerFrame>(256);
+        let (frames, outgoing) = mpsc::channel::<v1::PeerFrame>(FRAMES_MAX);
         let hello = PeerFrame::Hello(self.identity.hello());
         frames.send(hello.into()).await.map_err(|e| e.to_string())?;
         let mut incoming =
@@ -186,7 +194,7 @@ impl Dialler {
         loop {
             tokio::select! {
                 message = self.queued.recv() => {
-                    let Some(message) = message else { return Ok(()) };
+                    let Some((message, _room)) = message else { return Ok(()) };
                     if frames.send(PeerFrame::Message(message).into()).await.is_err() {
                         return Ok(());
                     }
@@ -247,7 +255,10 @@ impl Peers for GrpcPeers {
     fn send(&self, to: NodeId, message: ToPeer) {
         let ways = self.ways.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(way) = ways.get(&to) {
-            let _full = way.queue.try_send(message);
+            let kib = u32::try_from(message.weight() / 1024 + 1).unwrap_or(u32::MAX);
+            if let Ok(room) = way.room.clone().try_acquire_many_owned(kib) {
+                let _full = way.queue.try_send((message, room));
+            }
         }
     }
 

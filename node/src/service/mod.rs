@@ -3,6 +3,7 @@
 
 mod admin;
 mod mount;
+mod outgoing;
 mod peers;
 mod slices;
 

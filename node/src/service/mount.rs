@@ -1,8 +1,7 @@
+use super::outgoing::{Outgoing, Sent, outgoing};
 use crate::handle::NodeHandle;
 use baton_core::session::{ToMount, ToNode};
 use baton_proto::v1::{self, mount_server::Mount};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Mounts' sessions: one stream in each direction, in order.
@@ -10,48 +9,39 @@ pub(crate) struct MountService {
     pub(crate) node: NodeHandle,
 }
 
-/// What is on its way to a mount is bounded by what the mount has asked for.
-type Outgoing = mpsc::UnboundedSender<Result<v1::ToMount, Status>>;
-
 #[tonic::async_trait]
 impl Mount for MountService {
-    type SessionStream = UnboundedReceiverStream<Result<v1::ToMount, Status>>;
+    type SessionStream = Sent;
 
     async fn session(&self, request: Request<Streaming<v1::ToNode>>) -> Result<Response<Self::SessionStream>, Status> {
-        let (outgoing, stream) = mpsc::unbounded_channel();
+        let (outgoing, sent) = outgoing();
         tokio::spawn(listen(self.node.clone(), request.into_inner(), outgoing));
-        Ok(Response::new(UnboundedReceiverStream::new(stream)))
+        Ok(Response::new(sent))
     }
 }
 
 async fn listen(node: NodeHandle, mut incoming: Streaming<v1::ToNode>, outgoing: Outgoing) {
     let sink = outgoing.clone();
-    let conn = node.attach(move |message| {
-        let _gone = sink.send(Ok(message.into()));
-    });
+    let conn = node.attach(move |message| sink.tell(message));
     loop {
+        outgoing.has_room().await;
         let message = match incoming.message().await {
             Ok(Some(message)) => message,
             Ok(None) => return,
-            Err(why) => {
-                // A message that is too large, say. Where the connection is gone nobody hears it.
-                let _gone = outgoing.send(Err(why));
-                return;
-            }
+            // A message that is too large, say. Where the connection is gone nobody hears it.
+            Err(why) => return outgoing.fail(why),
         };
+        let bytes = baton_proto::size_of(&message);
         match ToNode::try_from(message) {
             // Most questions are answered here, without a word to the machine.
             Ok(ToNode::Ask { id, cred, query, keep: false }) => match node.ask_now(&cred, &query) {
-                Some(reply) => {
-                    let _gone = outgoing.send(Ok(ToMount::Answer { id, reply, facts: Vec::new() }.into()));
-                }
-                None => conn.tell(ToNode::Ask { id, cred, query, keep: false }),
+                Some(reply) => outgoing.tell(ToMount::Answer { id, reply, facts: Vec::new() }),
+                None => conn.tell_in_turn(ToNode::Ask { id, cred, query, keep: false }, bytes).await,
             },
-            Ok(message) => conn.tell(message),
+            Ok(message) => conn.tell_in_turn(message, bytes).await,
             Err(bad) => {
                 tracing::warn!("a mount's stream was ended: {bad}");
-                let _gone = outgoing.send(Err(bad.into()));
-                return;
+                return outgoing.fail(bad.into());
             }
         }
     }

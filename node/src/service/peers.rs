@@ -1,5 +1,6 @@
 use crate::disk::StateSlot;
-use crate::handle::{Event, Events};
+use crate::handle::Events;
+use crate::inlet::Inlet;
 use crate::peers::grpc::Identity;
 use baton_core::node::Input;
 use baton_core::types::NodeId;
@@ -90,11 +91,13 @@ async fn listen(
     identity: Identity,
     events: Events,
 ) {
+    let inlet = Inlet::new(events);
     while let Ok(Some(frame)) = incoming.message().await {
+        let bytes = baton_proto::size_of(&frame);
         match PeerFrame::try_from(frame) {
             Ok(PeerFrame::Message(message)) => {
                 // When it dials again it is told why.
-                if identity.was_removed(from) || events.send(Event::Input(Input::Peer { from, message })).is_err() {
+                if identity.was_removed(from) || !inlet.tell(Input::Peer { from, message }, bytes).await {
                     return;
                 }
             }
