@@ -5,13 +5,6 @@ use baton_tests::harness::{Cluster, Mount, number_from_env};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
-/// Resident bytes of a process.
-fn resident(id: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
-}
-
 /// A mount and the node it hangs on are frozen and thawed in turn, under load. Half a minute by default;
 /// `BATON_FREEZE_SECONDS=3600` for an hour.
 #[test]
@@ -24,7 +17,6 @@ fn a_mount_and_its_node_that_freeze_and_thaw_leave_memory_where_it_was() {
     let began = Instant::now();
     // After each round, of every process: nodes, then mounts.
     let mut seen: Vec<Vec<u64>> = Vec::new();
-    let b_id = b.process().id();
     let promised = under_load(&folders, || {
         while began.elapsed() < runs_for {
             a.process().signal(Signal::STOP);
@@ -35,8 +27,8 @@ fn a_mount_and_its_node_that_freeze_and_thaw_leave_memory_where_it_was() {
             std::thread::sleep(Duration::from_millis(2_500));
             cluster.process(at).signal(Signal::CONT);
             std::thread::sleep(Duration::from_millis(1_500));
-            let nodes: Vec<u32> = cluster.ids().into_iter().map(|id| cluster.process(id).id()).collect();
-            seen.push(nodes.into_iter().chain([a.process().id(), b_id]).map(resident).collect());
+            let nodes = cluster.ids().into_iter().map(|id| cluster.process(id).resident());
+            seen.push(nodes.chain([a.process().resident(), b.process().resident()]).collect());
         }
     });
     assert_kept(&promised, &folders[0]);

@@ -9,6 +9,7 @@ mod client;
 mod cluster;
 mod delay;
 mod false_clock;
+pub mod flood;
 mod guardian;
 pub mod load;
 mod mount;
