@@ -10,6 +10,7 @@ use super::messages::{Batch, Item, Seat, Space, ToPeer, ViewId};
 use super::orphans::Orphans;
 use super::placement::is_full_disk;
 use super::tokens::{Place, Tokens};
+use super::version::encode_batch;
 use super::{NodeMachine, Queue, WAITING_CHANGES_MAX};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, SESSION_LEASE_MS};
 use crate::meta::Op;
@@ -178,6 +179,7 @@ impl NodeMachine {
         self.expire_sessions();
         self.tick_tree();
         self.tick_orphans();
+        self.tick_version();
         self.tick_members();
         self.tick_merging();
         self.retry_snapshots();
@@ -459,6 +461,12 @@ impl NodeMachine {
         self.lead.lease.promised_by(node).filter(|promised| promised.sent + SILENT_US > self.now.mono)
     }
 
+    /// The newest version that a node speaks which was heard of a moment ago.
+    pub(super) fn speaks_up_to(&self, node: NodeId) -> Option<u32> {
+        let own = Some(self.config.speaks.newest).filter(|_| node == self.config.id);
+        own.or_else(|| self.said_lately(node).map(|promised| promised.speaks))
+    }
+
     pub(super) fn all_promise(&self) -> bool {
         self.voters.iter().all(|voter| *voter == self.config.id || self.said_lately(*voter).is_some())
     }
@@ -477,7 +485,7 @@ impl NodeMachine {
             let stamp = self.now.real.max(self.lead.last_stamp.max(self.last_stamp).just_after());
             self.lead.last_stamp = stamp;
             let batch = Batch { stamp, items };
-            let Ok(data) = postcard::to_allocvec(&batch) else {
+            let Some(data) = encode_batch(self.writes_by(), &batch) else {
                 return self.stop("a batch could not be encoded");
             };
             if self.raw.propose(Vec::new(), data).is_err() {
@@ -497,7 +505,7 @@ impl NodeMachine {
             }
         }
         self.lead.queued.clear();
-        self.lead.changing.not_proposed();
+        self.lead.changing.is_over();
         self.nothing_waits();
         self.all_again();
     }

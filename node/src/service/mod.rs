@@ -5,6 +5,7 @@ mod admin;
 mod mount;
 mod peers;
 mod slices;
+mod versions;
 
 pub(crate) use admin::{About, AdminService};
 pub(crate) use mount::MountService;
