@@ -152,23 +152,25 @@ fn a_leader_of_the_old_build_follows_one_of_the_new_and_the_other_way_round() {
 }
 
 #[test]
-fn nothing_is_raised_while_a_node_is_not_heard_of_not_even_one_that_is_away_or_learns() {
-    let mut cluster = Cluster::formed();
-    let leader = cluster.leader();
-    let lost = cluster.follower();
-    cluster.cut.insert(lost);
-    let there: Vec<NodeId> = cluster.peers.keys().copied().filter(|id| *id != lost).collect();
-    for id in there {
-        cluster.restarts(id, SECOND_BUILD).unwrap();
+fn nothing_is_raised_while_a_node_is_not_heard_of_whatever_it_spoke_before() {
+    for had in [FIRST_BUILD, SECOND_BUILD] {
+        let mut cluster = Cluster::formed();
+        let lost = cluster.follower();
+        cluster.restarts(lost, had).unwrap();
+        cluster.cut.insert(lost);
+        let there: Vec<NodeId> = cluster.peers.keys().copied().filter(|id| *id != lost).collect();
+        for id in there {
+            cluster.restarts(id, SECOND_BUILD).unwrap();
+        }
+        cluster.pass(AWAY_AFTER_US + 5_000_000);
+        assert!(cluster.machine(cluster.leader()).members.nodes[&lost].away);
+        assert_eq!(cluster.in_force(), BTreeSet::from([Some(10)]), "it may come back with another build");
+        cluster.cut.clear();
+        cluster.pass(5_000_000);
+        assert_eq!(cluster.in_force(), BTreeSet::from([Some(had.newest)]), "it is there");
+        cluster.restarts(lost, SECOND_BUILD).unwrap();
+        assert_eq!(cluster.in_force(), BTreeSet::from([Some(11)]));
     }
-    cluster.pass(AWAY_AFTER_US + 5_000_000);
-    assert!(cluster.machine(cluster.leader()).members.nodes[&lost].away, "{leader} led");
-    assert_eq!(cluster.in_force(), BTreeSet::from([Some(10)]));
-    cluster.cut.clear();
-    cluster.pass(5_000_000);
-    assert_eq!(cluster.in_force(), BTreeSet::from([Some(10)]), "it is there, and of the old build");
-    cluster.restarts(lost, SECOND_BUILD).unwrap();
-    assert_eq!(cluster.in_force(), BTreeSet::from([Some(11)]));
 }
 
 #[test]
@@ -245,7 +247,9 @@ fn a_node_of_the_old_build_takes_nothing_of_a_later_version_from_a_leader() {
     };
     let raise = log.iter().position(raises).expect("it was raised");
     cluster.carries_out(1);
-    for (ends, at_entry) in [(raise, "the entry that raises it"), (raise - 1, "the one before")] {
+    let cases =
+        [(raise + 1, "has the entry that raises it"), (raise, "has what is before it"), (raise - 1, "has less")];
+    for (ends, at_entry) in cases {
         let entries = log[..ends].to_vec();
         let last = entries.last().unwrap();
         let hard_state = HardState { term: last.term, commit: last.index, ..HardState::default() };
@@ -264,6 +268,9 @@ fn a_node_of_the_old_build_takes_nothing_of_a_later_version_from_a_leader() {
         cluster.pass(4_000_000);
         let (stopped, unspoken) = cluster.stopped.remove(&late).unwrap_or_else(|| panic!("it goes on at {at_entry}"));
         assert_eq!(unspoken.found, 11, "{at_entry}");
+        if ends > raise {
+            assert_eq!(unspoken.what, Written::Entry(log[raise].index), "it acts on what it cannot");
+        }
         let unknown = stopped.machine.raw.store().all().find(|entry| newest_of([*entry]) > 10);
         assert_eq!(unknown, None, "it took what it cannot read");
         let acknowledged = cluster.sent.iter().filter_map(|(from, _, message)| match message {
