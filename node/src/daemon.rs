@@ -13,8 +13,11 @@ use crate::runner::{Runner, Stopped};
 use crate::service::{About, AdminService, MountService, PeersService, Services, SlicesService};
 use crate::slices::Slices;
 use crate::storage::{ClaimedFolder, DataFolder, FolderError, RaftLog, SliceError, SliceStore, State, StorageError};
-use baton_core::node::{Config, Fit, MergeRule, NodeMachine, Recovered, listed};
+use baton_core::node::{
+    Config, Fit, MergeRule, NodeMachine, Recovered, Unfit, Unspoken, Written, all_spoken, in_force, listed,
+};
 use baton_core::types::{ClusterId, Members, NodeId, Owner};
+use baton_proto::SPEAKS;
 
 use rustix::process::{getegid, geteuid};
 use std::collections::{BTreeMap, hash_map::RandomState};
@@ -175,7 +178,7 @@ pub fn start_on(
     }
 }
 
-/// Opens the data folder. A damaged log or state is moved aside where there are other nodes to rebuild it from: this node
+/// Opens the data folder. What another build wrote is left as it is. A damaged log or state is moved aside where there are other nodes to rebuild it from: this node
 /// then is one that lost its disk, and does not vote until it has caught up.
 fn open(config: &NodeConfig) -> Result<Opened, NodeError> {
     let mut folder = DataFolder::open(&config.data, config.id)?;
@@ -213,8 +216,22 @@ fn has_others(folder: &DataFolder, config: &NodeConfig) -> Result<bool, NodeErro
 }
 
 fn open_log_and_state(folder: &DataFolder) -> Result<(RaftLog, crate::storage::Recovered, State), StorageError> {
+    let unspoken = |path| move |why| StorageError::Unspoken { path, why };
     let (log, recovered) = RaftLog::open(&folder.log())?;
+    // Before the state is opened: that writes to it. What is too old to be carried out counts where it is not in the state.
+    all_spoken(&recovered.entries, u64::MAX, SPEAKS).map_err(unspoken(folder.log()))?;
     let state = State::open(&folder.state(), STATE_CACHE_BYTES)?;
+    // What cannot be read is found out by the machine.
+    if let Ok(Some(found)) = in_force(&state)
+        && !SPEAKS.knows(found)
+    {
+        let why = Unspoken { what: Written::State, found, speaks: SPEAKS };
+        return Err(unspoken(folder.state())(why));
+    }
+    if let Some(error) = state.of_another_build() {
+        return Err(error);
+    }
+    all_spoken(&recovered.entries, state.applied().index, SPEAKS).map_err(unspoken(folder.log()))?;
     Ok((log, recovered, state))
 }
 
@@ -340,6 +357,7 @@ fn assemble(
             topology: config.topology.clone(),
             merge: MergeRule::default(),
             away_after_us: u64::try_from(config.away_after.as_micros()).unwrap_or(u64::MAX),
+            speaks: SPEAKS,
             founder: Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() },
         },
         Recovered {
@@ -353,7 +371,10 @@ fn assemble(
         },
         clock.now(),
     )
-    .map_err(NodeError::State)?;
+    .map_err(|unfit| match unfit {
+        Unfit::Unspoken(unspoken) => NodeError::Stopped(Stopped::Unspoken(unspoken)),
+        Unfit::Damaged(why) => NodeError::State(why),
+    })?;
     let slices = Arc::new(Slices {
         me: config.id,
         members: RwLock::new(members.clone()),

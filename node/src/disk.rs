@@ -3,7 +3,7 @@
 use crate::handle::{Event, Events};
 use crate::room::{ROOM_MIN, Room};
 use crate::storage::raft_log::LogWrite as DiskWrite;
-use crate::storage::state::snapshot::Part;
+use crate::storage::state::snapshot::{Import, Part};
 use crate::storage::{Mark, RaftLog, State, StorageError};
 use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::{Fault, Key, Store, Value};
@@ -139,6 +139,11 @@ impl Disk {
         self.state.get().has_failed()
     }
 
+    /// Why the state cannot be read, if another build can.
+    pub(crate) fn state_of_another_build(&self) -> Option<StorageError> {
+        self.state.get().of_another_build()
+    }
+
     pub(crate) fn compact(&self, index: u64, term: u64) {
         let _stopped = self.store_jobs.send(StoreJob::Compact(Mark { index, term }));
     }
@@ -192,6 +197,17 @@ impl LogThread {
             let _stopped = self.events.send(Event::Input(Input::Persisted(writes[last].number)));
         }
     }
+}
+
+/// Why a state was not taken from another node.
+#[derive(Debug, thiserror::Error)]
+enum NotTaken {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("{0}")]
+    Giver(String),
+    #[error("the disk is full")]
+    NoRoom,
 }
 
 struct StoreThread {
@@ -252,23 +268,31 @@ impl StoreThread {
             }
             StoreJob::Import(parts) => {
                 let got = self.import(&parts);
-                if let Err(why) = &got {
-                    tracing::warn!("a snapshot could not be taken in: {why}");
-                }
-                self.tell(Event::Input(Input::SnapshotFetched(got.ok().map(|at| (at.index, at.term)))));
+                let got = match got {
+                    Ok(at) => Some((at.index, at.term)),
+                    Err(NotTaken::Storage(error)) if error.is_for_another_build() => {
+                        self.tell(Event::AnotherBuild(error));
+                        return Ok(());
+                    }
+                    Err(why) => {
+                        tracing::warn!("a snapshot could not be taken in: {why}");
+                        None
+                    }
+                };
+                self.tell(Event::Input(Input::SnapshotFetched(got)));
             }
             StoreJob::Stop => {}
         }
         Ok(())
     }
 
-    fn import(&mut self, parts: &Receiver<Result<Part, String>>) -> Result<Mark, String> {
-        let mut import = crate::storage::state::snapshot::Import::begin(&self.state_path).map_err(|e| e.to_string())?;
+    fn import(&mut self, parts: &Receiver<Result<Part, String>>) -> Result<Mark, NotTaken> {
+        let mut import = Import::begin(&self.state_path)?;
         for part in parts.iter() {
-            let part = part?;
+            let part = part.map_err(NotTaken::Giver)?;
             // Whoever gives it keeps it as it is for so long: nothing to wait with.
             if !self.room.is_there() {
-                return Err("the disk is full".into());
+                return Err(NotTaken::NoRoom);
             }
             let own = self.state.get().applied();
             if let Part::Start { applied, .. } = &part
@@ -277,9 +301,9 @@ impl StoreThread {
                 // Nothing newer: what is here already takes the snapshot's part.
                 return Ok(own);
             }
-            import.add(part).map_err(|e| e.to_string())?;
+            import.add(part)?;
         }
-        let state = import.finish(STATE_CACHE_BYTES, Some(self.log.last_index())).map_err(|e| e.to_string())?;
+        let state = import.finish(STATE_CACHE_BYTES, Some(self.log.last_index()))?;
         let before = self.state.get();
         let applied = self.goes_on_with(state);
         self.tell(Event::Overtaken(before));

@@ -3,7 +3,7 @@
 use crate::Clock;
 use crate::inlet::Inlet;
 use crate::slices::Slices;
-use crate::storage::State;
+use crate::storage::{State, StorageError};
 use baton_core::meta::locks::FileLock;
 use baton_core::meta::ops::BreakLocks;
 use baton_core::meta::{Answer, Key, Query, Value};
@@ -60,6 +60,8 @@ pub(crate) enum Event {
     },
     /// A snapshot took the place of this state.
     Overtaken(Arc<State>),
+    /// What another node gave can be used by another build only.
+    AnotherBuild(StorageError),
     /// The others say that this node belongs to them no longer.
     Removed,
     Stop,

@@ -9,7 +9,7 @@ use crate::peers::grpc::Identity;
 use crate::slices::Slices;
 use crate::storage::{DataFolder, FolderError, StorageError};
 use crate::waits::Watch;
-use baton_core::node::{Conn, Frozen, Input, NodeMachine, Output, TICK_US};
+use baton_core::node::{Conn, Frozen, Input, NodeMachine, Output, TICK_US, Unspoken};
 use baton_core::session::Reply;
 use baton_core::types::{Members, NodeId};
 use std::collections::BTreeMap;
@@ -33,6 +33,8 @@ pub enum Stopped {
         "{0}. Nothing is lost while the other nodes live: move this node's data folder away and start it with an empty one"
     )]
     Machine(String),
+    #[error("this node stops: {0}")]
+    Unspoken(Unspoken),
     #[error("a disk failed; the message before this one says which")]
     Disk,
     #[error(
@@ -155,6 +157,7 @@ impl Runner {
                     let (slices, after) = (self.slices.clone(), self.disk.state());
                     self.slices.bulk.spawn_blocking(move || slices.note_what_went(&*before, &*after));
                 }
+                Event::AnotherBuild(error) => end = Some(Err(error.into())),
                 Event::Removed => end = Some(Err(Stopped::Removed)),
                 Event::Stop if self.asked_to_stop.load(std::sync::atomic::Ordering::SeqCst) => end = Some(Ok(())),
                 Event::Stop => end = Some(Err(Stopped::Disk)),
@@ -269,7 +272,16 @@ impl Runner {
                     return Err(Stopped::Removed);
                 }
             }
+            Output::Keeps(version) => self.folder.set_version(version)?,
+            Output::InForce(version) => {
+                tracing::info!(version, "in force in the cluster");
+                self.identity.set_in_force(version);
+            }
+            Output::StopUnspoken(unspoken) => return Err(Stopped::Unspoken(unspoken)),
             Output::Stop(why) => {
+                if let Some(error) = self.disk.state_of_another_build() {
+                    return Err(error.into());
+                }
                 if self.disk.state_failed() {
                     return Err(Stopped::Disk);
                 }

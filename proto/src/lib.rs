@@ -15,8 +15,11 @@
 //! Bulk data is never copied: `bytes` fields share the buffer that they were received into.
 //!
 //! Changing it: fields are added, never reused. Whoever says hello names the versions that it speaks, from [`WIRE_OLDEST`] to
-//! [`WIRE_VERSION`]; two that have none in common refuse each other by name. Nothing else is negotiated: a build that is to take
-//! another's place node by node says only what that one understands too, and carries commands out as that one does.
+//! [`WIRE_VERSION`]; two that have none in common refuse each other by name. Among nodes one version is *in force*
+//! (`baton_core::node`'s `version`), and a node that does not speak it is refused by name too. What an older build would
+//! misunderstand, be it a message, an entry, a value or how an entry is carried out, is a change of one constant: `WIRE_VERSION`
+//! becomes 11, and what is new happens where the version in force is at least 11. `WIRE_OLDEST` stays where it is, so that nodes
+//! get the new build one after the other; it follows in a later build, when nobody should need the old rules any more.
 
 mod answer;
 mod bad;
@@ -35,6 +38,7 @@ pub use session::in_messages;
 pub use slices::{GetSlice, Placed, PutSlice, SliceBytes, SliceFailure, SliceProblem};
 
 use baton_core::limits::SLICE_MAX;
+use baton_core::node::Speaks;
 
 /// The code generated from `proto/`: messages, and a client and a server for each service.
 #[allow(missing_docs, unreachable_pub, clippy::all)]
@@ -42,11 +46,16 @@ pub mod v1 {
     tonic::include_proto!("baton.v1");
 }
 
-/// What this build speaks. Counts up when an older build could misunderstand a newer one.
-pub const WIRE_VERSION: u32 = 9;
+/// What this build speaks. Counts up when an older build could misunderstand a newer one, on the wire, in an entry of the log or
+/// in the state.
+pub const WIRE_VERSION: u32 = 10;
 
-/// The oldest version that this build speaks with those who know no newer one.
-pub const WIRE_OLDEST: u32 = 9;
+/// The oldest version that this build speaks with those who know no newer one, and by which it still writes and carries out
+/// entries.
+pub const WIRE_OLDEST: u32 = 10;
+
+/// Both, for the machine.
+pub const SPEAKS: Speaks = Speaks { oldest: WIRE_OLDEST, newest: WIRE_VERSION };
 
 /// The largest message of a stream. The largest legal one is a layout whose [`READ_MAX`](baton_core::limits::READ_MAX)
 /// bytes all lie inline (4 MiB); lists of commands are cut to fit by [`in_messages`].

@@ -6,7 +6,7 @@ use crate::session::have_one_in_common;
 use crate::session::{read_client, read_commands, read_question, wire_commands, wire_question, wire_who_holds};
 use crate::v1::{self, to_peer};
 use crate::{WIRE_OLDEST, WIRE_VERSION};
-use baton_core::node::{PARCEL_MAX, Parcel, Seat, Space, ToPeer, ViewId, Walked};
+use baton_core::node::{PARCEL_MAX, Parcel, Seat, Space, Speaks, ToPeer, ViewId, Walked};
 use baton_core::token::{self, Grant, Mode, Say};
 use baton_core::types::{ClusterId, NodeId, SessionId};
 use std::collections::BTreeMap;
@@ -32,6 +32,8 @@ pub struct PeerHello {
     pub wire_oldest: u32,
     /// Where the others reach it.
     pub address: String,
+    /// The version in force in its cluster; 0: it knows of none.
+    pub in_force: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +71,7 @@ enums! {
 }
 
 messages! {
-    PeerHello = v1::PeerHello { cluster, node, wire_version, wire_oldest, address } if is_a_greeting;
+    PeerHello = v1::PeerHello { cluster, node, wire_version, wire_oldest, address, in_force } if is_a_greeting;
     PeerRefusal = v1::PeerRefusal { reason, detail };
     SnapshotRequest = v1::SnapshotRequest { cluster, node, index };
     Space = v1::Space { total, free };
@@ -83,15 +85,33 @@ fn is_a_greeting(hello: &PeerHello) -> Result<(), BadMessage> {
 
 impl PeerHello {
     /// The greeting of this build.
-    pub fn new(cluster: Option<ClusterId>, node: NodeId, address: String) -> PeerHello {
-        PeerHello { cluster, node, wire_version: WIRE_VERSION, wire_oldest: WIRE_OLDEST, address }
+    pub fn new(cluster: Option<ClusterId>, node: NodeId, address: String, in_force: u32) -> PeerHello {
+        PeerHello { cluster, node, wire_version: WIRE_VERSION, wire_oldest: WIRE_OLDEST, address, in_force }
+    }
+
+    /// Why this node cannot work where that version is in force.
+    fn cannot_speak(&self, in_force: u32) -> Option<String> {
+        let PeerHello { node, wire_oldest: oldest, wire_version: newest, .. } = self;
+        if in_force == 0 || (*oldest..=*newest).contains(&in_force) {
+            None
+        } else if in_force > *newest {
+            Some(format!(
+                "version {in_force} is in force in the cluster and node {node} knows {newest}: install the newer baton there"
+            ))
+        } else {
+            Some(format!(
+                "version {in_force} is in force in the cluster and node {node} knows none before {oldest}: install an older \
+                 baton there, and the newer one when all nodes have one in between"
+            ))
+        }
     }
 
     /// Whether this node talks to the one that greeted with `theirs`; `expected` is the node that was dialled, where that
     /// is known. Of two clusters that differ neither talks to the other; a node without one yet talks to any.
     pub fn judge(&self, theirs: &PeerHello, expected: Option<NodeId>) -> Result<(), PeerRefusal> {
         let refuse = |reason, detail| Err(PeerRefusal { reason, detail });
-        if let Err(why) = have_one_in_common(theirs.wire_oldest, theirs.wire_version) {
+        let ours = Speaks { oldest: self.wire_oldest, newest: self.wire_version };
+        if let Err(why) = have_one_in_common(ours, theirs.wire_oldest, theirs.wire_version) {
             let is_newer = matches!(why, Why::Newer { .. });
             let (older, newer) = if is_newer { (self, theirs) } else { (theirs, self) };
             let detail = format!(
@@ -105,6 +125,15 @@ impl PeerHello {
         {
             let detail = format!("node {} belongs to cluster {ours}, node {} to {other}", self.node, theirs.node);
             return refuse(Refusal::WrongCluster, detail);
+        }
+        // Of two clusters that differ it says nothing.
+        if let Some(detail) = theirs.cannot_speak(self.in_force) {
+            let is_older = theirs.wire_version < self.in_force;
+            return refuse(if is_older { Refusal::OlderVersion } else { Refusal::NewerVersion }, detail);
+        }
+        if let Some(detail) = self.cannot_speak(theirs.in_force) {
+            let is_older = theirs.in_force < self.wire_oldest;
+            return refuse(if is_older { Refusal::OlderVersion } else { Refusal::NewerVersion }, detail);
         }
         match expected {
             Some(expected) if theirs.node != expected => {
@@ -150,8 +179,10 @@ impl From<ToPeer> for v1::ToPeer {
             ToPeer::Hello { fresh, member, reply, last, life, term, asked } => {
                 Is::Joining(to_peer::Joining { fresh, member, reply, last, life, term, asked })
             }
-            ToPeer::Beat { term, sent } => Is::Beat(to_peer::Clock { term, sent, life: 0, hangs: false }),
-            ToPeer::Promise { term, sent, life, hangs } => Is::Promise(to_peer::Clock { term, sent, life, hangs }),
+            ToPeer::Beat { term, sent } => Is::Beat(to_peer::Clock { term, sent, ..to_peer::Clock::default() }),
+            ToPeer::Promise { term, sent, life, hangs, speaks } => {
+                Is::Promise(to_peer::Clock { term, sent, life, hangs, speaks })
+            }
             ToPeer::Copied { slice, instead_of, life } => {
                 Is::Copied(to_peer::Copied { slice: slice.into_wire(), instead_of: instead_of.into_wire(), life })
             }
@@ -242,7 +273,9 @@ impl TryFrom<v1::ToPeer> for ToPeer {
                 ToPeer::Spaces(spaces.into_iter().map(one).collect::<Result<_, BadMessage>>()?)
             }
             Is::Beat(clock) => ToPeer::Beat { term: clock.term, sent: clock.sent },
-            Is::Promise(to_peer::Clock { term, sent, life, hangs }) => ToPeer::Promise { term, sent, life, hangs },
+            Is::Promise(to_peer::Clock { term, sent, life, hangs, speaks }) => {
+                ToPeer::Promise { term, sent, life, hangs, speaks }
+            }
             Is::Commands(commands) => ToPeer::Commands(read_commands(commands)?),
             Is::Held(held) => ToPeer::Held {
                 view: need(held.view, "held.view")?,
@@ -359,7 +392,7 @@ mod tests {
     const OURS: ClusterId = ClusterId(7);
 
     fn greeting(cluster: Option<ClusterId>, node: u64) -> PeerHello {
-        PeerHello::new(cluster, NodeId(node), "host:1".into())
+        PeerHello::new(cluster, NodeId(node), "host:1".into(), 0)
     }
 
     fn reason(theirs: PeerHello, expected: Option<u64>) -> Option<Refusal> {
@@ -382,5 +415,33 @@ mod tests {
         assert_eq!(reason(speaks(WIRE_VERSION + 1, WIRE_VERSION + 1), None), Some(Refusal::NewerVersion));
         assert_eq!(reason(speaks(0, WIRE_OLDEST - 1), None), Some(Refusal::OlderVersion));
         assert_eq!(reason(speaks(WIRE_VERSION, WIRE_VERSION + 7), None), None, "it speaks as this one does");
+    }
+
+    #[test]
+    fn who_does_not_speak_the_version_in_force_is_told_so() {
+        let node = |id, oldest, newest, in_force| PeerHello {
+            wire_oldest: oldest,
+            wire_version: newest,
+            in_force,
+            ..greeting(Some(OURS), id)
+        };
+        let (old, both, new) = (node(1, 10, 10, 10), node(2, 10, 11, 10), node(3, 11, 12, 0));
+        assert_eq!(old.judge(&both, None), Ok(()));
+        assert_eq!(both.judge(&old, None), Ok(()));
+        let raised = PeerHello { in_force: 11, ..both };
+        for (refused, reason) in
+            [(raised.judge(&old, None), Refusal::OlderVersion), (old.judge(&raised, None), Refusal::NewerVersion)]
+        {
+            let refusal = refused.unwrap_err();
+            assert_eq!(refusal.reason, reason);
+            assert!(refusal.detail.contains("version 11 is in force"), "{}", refusal.detail);
+            assert!(refusal.detail.contains("node 1 knows 10: install the newer baton there"), "{}", refusal.detail);
+        }
+        assert_eq!(raised.judge(&new, None), Ok(()));
+        let low = node(2, 10, 11, 10);
+        let refusal = low.judge(&new, None).unwrap_err();
+        assert_eq!(refusal.reason, Refusal::NewerVersion);
+        assert!(refusal.detail.contains("node 3 knows none before 11"), "{}", refusal.detail);
+        assert_eq!(new.judge(&low, None).unwrap_err().reason, Refusal::OlderVersion);
     }
 }

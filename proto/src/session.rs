@@ -5,12 +5,13 @@ use crate::copies::{read_objects, wire_objects};
 use crate::field::{Field, Message, at_most, messages, need};
 use crate::ops::is_clusters_own;
 use crate::v1::{self, to_mount, to_node};
-use crate::{CLIENT_MAX, MESSAGE_MAX, WIRE_OLDEST, WIRE_VERSION};
+use crate::{CLIENT_MAX, MESSAGE_MAX, SPEAKS, WIRE_OLDEST, WIRE_VERSION};
 use baton_core::limits::SESSION_WINDOW;
 use baton_core::meta::{
     Op, Query,
     ops::{SliceRef, WriteData},
 };
+use baton_core::node::Speaks;
 use baton_core::session::{Command, ToMount, ToNode};
 use baton_core::types::{Cred, Ino};
 
@@ -91,14 +92,14 @@ pub(crate) fn read_client(client: String) -> Result<String, BadMessage> {
     Ok(client)
 }
 
-/// Whether there is a version that both speak: this build, and one that speaks from `oldest` to `newest`. Versions count from
-/// 1; who names no oldest speaks one only.
-pub(crate) fn have_one_in_common(oldest: u32, newest: u32) -> Result<(), Why> {
+/// Whether there is a version that both speak: one who speaks `ours`, and one that speaks from `oldest` to `newest`. Versions count
+/// from 1; who names no oldest speaks one only.
+pub(crate) fn have_one_in_common(ours: Speaks, oldest: u32, newest: u32) -> Result<(), Why> {
     let oldest = if oldest == 0 { newest } else { oldest };
-    if oldest > WIRE_VERSION {
-        Err(Why::Newer { theirs: oldest, ours: WIRE_VERSION })
-    } else if newest < WIRE_OLDEST {
-        Err(Why::Older { theirs: newest, ours: WIRE_OLDEST })
+    if oldest > ours.newest {
+        Err(Why::Newer { theirs: oldest, ours: ours.newest })
+    } else if newest < ours.oldest {
+        Err(Why::Older { theirs: newest, ours: ours.oldest })
     } else {
         Ok(())
     }
@@ -134,7 +135,8 @@ impl TryFrom<v1::ToNode> for ToNode {
         use to_node::Is;
         Ok(match message.is.ok_or(Why::Missing.at("a mount's message"))? {
             Is::Hello(hello) => {
-                have_one_in_common(hello.wire_oldest, hello.wire_version).map_err(|why| why.at("wire_version"))?;
+                have_one_in_common(SPEAKS, hello.wire_oldest, hello.wire_version)
+                    .map_err(|why| why.at("wire_version"))?;
                 ToNode::Hello {
                     session: need(hello.session, "hello.session")?,
                     client: read_client(hello.client)?,

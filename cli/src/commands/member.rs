@@ -5,6 +5,7 @@ use crate::say::{say, say_now};
 use baton_core::types::{Member, Members, NodeId};
 use baton_proto::v1::change_members_request::Change;
 use baton_proto::v1::{ChangeMembersReply, ChangeMembersRequest, NodeStatus, StatusRequest};
+use baton_proto::{WIRE_OLDEST, WIRE_VERSION};
 use clap::{Args, Subcommand};
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -91,8 +92,13 @@ impl Stay {
     }
 }
 
+/// What the node speaks that joins: it is this program.
+fn speaking() -> ChangeMembersRequest {
+    ChangeMembersRequest { change: None, wire_version: WIRE_VERSION, wire_oldest: WIRE_OLDEST }
+}
+
 async fn order(addresses: &[String], change: Change) -> Result<ChangeMembersReply, Failure> {
-    let request = ChangeMembersRequest { change: Some(change) };
+    let request = ChangeMembersRequest { change: Some(change), ..speaking() };
     leader(addresses).await?.change_members(request).await.map(tonic::Response::into_inner).map_err(told)
 }
 
@@ -112,7 +118,7 @@ async fn wait_until_gone(addresses: &[String], node: u64, lose_data: bool) -> Re
             };
             if lose_data {
                 let change = Some(Change::GiveUp(node));
-                let _again_soon = admin.change_members(ChangeMembersRequest { change }).await;
+                let _again_soon = admin.change_members(ChangeMembersRequest { change, ..speaking() }).await;
             }
             let others = status.nodes.iter().filter(|row| row.id != node).map(|row| row.address.clone());
             known = others.chain(addresses.iter().cloned()).collect();

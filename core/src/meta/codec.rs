@@ -6,7 +6,8 @@
 use super::{Key, Value};
 use crate::types::{BadName, Cookie, Ino, Name, SessionId, SliceId, XattrName};
 
-/// The format that is written. An older one that must stay readable gets an arm of its own in [`decode_value`].
+/// The format that is written. An older one that must stay readable gets an arm of its own in [`decode_value`]; what an earlier
+/// build would not understand, a kind of value more included, is a newer one.
 const FORMAT: u8 = 1;
 
 /// Why some bytes are no key or no value.
@@ -28,6 +29,17 @@ pub enum CodecError {
     Trailing(usize),
 }
 
+impl CodecError {
+    /// Whether it is what a later build writes, where a checksum says that nothing changed it since.
+    pub fn is_later(&self) -> bool {
+        match self {
+            CodecError::UnknownKey(_) => true,
+            CodecError::UnknownFormat(format) => *format > FORMAT,
+            _ => false,
+        }
+    }
+}
+
 pub fn encode_key(key: &Key) -> Vec<u8> {
     match key {
         Key::Volume => vec![0],
@@ -42,6 +54,7 @@ pub fn encode_key(key: &Key) -> Vec<u8> {
         Key::Locks(ino) => numbers(9, &[ino.0], &[]),
         Key::LockUse(id, ino) => numbers(10, &[id.0, ino.0], &[]),
         Key::Members => vec![11],
+        Key::Version => vec![12],
     }
 }
 
@@ -70,6 +83,7 @@ pub fn decode_key(bytes: &[u8]) -> Result<Key, CodecError> {
         9 => Key::Locks(Ino(number(&mut rest)?)),
         10 => Key::LockUse(SessionId(number(&mut rest)?), Ino(number(&mut rest)?)),
         11 => Key::Members,
+        12 => Key::Version,
         unknown => return Err(CodecError::UnknownKey(unknown)),
     };
     if rest.is_empty() { Ok(key) } else { Err(CodecError::KeyLength) }
@@ -111,7 +125,7 @@ mod tests {
     }
 
     fn key() -> impl Strategy<Value = Key> {
-        (0..12u8, number(), number(), name()).prop_map(|(kind, a, b, name)| match kind {
+        (0..13u8, number(), number(), name()).prop_map(|(kind, a, b, name)| match kind {
             0 => Key::Volume,
             1 => Key::Inode(Ino(a)),
             2 => Key::Entry(Ino(a), Name::new(&name).unwrap()),
@@ -123,7 +137,8 @@ mod tests {
             8 => Key::Session(SessionId(a)),
             9 => Key::Locks(Ino(a)),
             10 => Key::LockUse(SessionId(a), Ino(b)),
-            _ => Key::Members,
+            11 => Key::Members,
+            _ => Key::Version,
         })
     }
 
@@ -151,6 +166,7 @@ mod tests {
             format(Stamp::new(-5, 7), Owner::ROOT).into_iter().filter_map(|(_, value)| value).collect();
         values.push(Value::Orphan);
         values.push(Value::Members(Members::founding([(NodeId(1), "host:1".to_owned())])));
+        values.push(Value::Version(10));
         values.push(Value::Extent(Extent { start: 9, content: Content::Inline(Bytes::from_static(b"abc")) }));
         values.push(Value::Listing(Name::new(b"x").unwrap()));
         for value in values {
@@ -161,5 +177,12 @@ mod tests {
         }
         assert_eq!(decode_value(&[]), Err(CodecError::Empty));
         assert_eq!(decode_value(&[9, 9]), Err(CodecError::UnknownFormat(9)));
+    }
+
+    #[test]
+    fn what_a_later_build_writes_is_told_from_damage() {
+        let later = |bytes: &[u8]| decode_value(bytes).unwrap_err().is_later();
+        assert!(later(&[FORMAT + 1, 0]) && decode_key(&[250]).unwrap_err().is_later());
+        assert!(!later(&[0, 0]) && !later(&[]) && !later(&[FORMAT]) && !decode_key(&[1]).unwrap_err().is_later());
     }
 }

@@ -71,7 +71,8 @@ pub fn object_of(key: &Key) -> Option<Object> {
         | Key::Session(_)
         | Key::Locks(_)
         | Key::LockUse(..)
-        | Key::Members => None,
+        | Key::Members
+        | Key::Version => None,
     }
 }
 

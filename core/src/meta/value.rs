@@ -32,10 +32,12 @@ pub enum Key {
     LockUse(SessionId, Ino),
     /// The cluster's nodes.
     Members,
+    /// The version in force: by which entries are written and carried out.
+    Version,
 }
 
 impl Key {
-    /// Nothing lies behind it; what there is of objects and sessions lies before it.
+    /// What there is of objects and sessions lies before it; it and what lies behind it is of the cluster itself.
     pub const LAST: Key = Key::Members;
 }
 
@@ -56,6 +58,7 @@ pub enum Value {
     /// In the place of `LockUse`: the session's locks were broken, and it may not change the object's bytes.
     LocksBroken,
     Members(Members),
+    Version(u32),
 }
 
 /// What there is one of.

@@ -3,6 +3,7 @@
 use super::NodeMachine;
 use super::io::Output;
 use super::messages::{Batch, Item};
+use super::version::decode_batch;
 use crate::meta::{Key, Op, Step, Stop, Txn, Value, locks};
 use crate::session::{Command, Reply, Session, Turn};
 use crate::types::{ClusterId, Cred, Errno, Ino, Owner, SessionId, SliceId, Stamp};
@@ -30,8 +31,8 @@ impl NodeMachine {
             let at = (entry.index, entry.term);
             if entry.index > self.applied.0 {
                 if !entry.data.is_empty() {
-                    match postcard::from_bytes::<Batch>(&entry.data) {
-                        Ok(batch) => self.apply_batch(batch),
+                    match decode_batch(&entry.data) {
+                        Ok((version, batch)) => self.apply_batch(version, batch),
                         Err(e) => return self.stop(format!("log entry {} cannot be understood: {e}", entry.index)),
                     }
                 }
@@ -47,12 +48,19 @@ impl NodeMachine {
         }
     }
 
-    fn apply_batch(&mut self, batch: Batch) {
+    /// What is done about an item may depend on the version in force, and on nothing else that differs from build to build.
+    /// `written_by` is that one or, where it was raised while the entry was on its way, the one before.
+    fn apply_batch(&mut self, written_by: u32, batch: Batch) {
+        debug_assert!(
+            self.in_force.is_none_or(|version| written_by <= version),
+            "an entry ahead of the version in force"
+        );
         self.last_stamp = self.last_stamp.max(batch.stamp);
         let mut touched = BTreeSet::new();
         for item in batch.items {
             match item {
-                Item::Form { cluster, owner } => self.apply_form(batch.stamp, cluster, owner),
+                Item::Form { cluster, owner } => self.apply_form(written_by, batch.stamp, cluster, owner),
+                Item::Raise(version) => self.apply_raise(version),
                 Item::Founders(members) => self.apply_founders(members),
                 Item::OpenSession { client, nonce } => self.apply_open_session(batch.stamp, client, nonce),
                 Item::EndSession(session) => self.apply_end_session(session),
@@ -130,7 +138,7 @@ impl NodeMachine {
     }
 
     /// The first entry of a cluster's life. A second one, proposed by a leader who did not know of the first, is nothing.
-    fn apply_form(&mut self, stamp: Stamp, cluster: ClusterId, owner: Owner) {
+    fn apply_form(&mut self, version: u32, stamp: Stamp, cluster: ClusterId, owner: Owner) {
         if self.cluster.is_some() {
             return;
         }
@@ -139,6 +147,7 @@ impl NodeMachine {
             volume.cluster = cluster;
         }
         self.keep(changes);
+        self.found_version(version);
         self.cluster = Some(cluster);
         self.out.push(Output::Cluster(cluster));
     }

@@ -3,6 +3,7 @@
 use super::drain::Walk;
 use super::merging::{MergeOrder, Merged};
 use super::messages::{Space, ToPeer};
+use super::version::Unspoken;
 use super::view::Frozen;
 use crate::meta::ops::BreakLocks;
 use crate::meta::{Key, Value};
@@ -150,6 +151,12 @@ pub enum Output {
         request: u64,
         outcome: Result<NodeId, NoChange>,
     },
+    /// What is kept from here on was written by this version at the newest: recorded durably before anything that follows.
+    Keeps(u32),
+    /// This version is in force in the cluster: a node that does not speak it has nothing to say here.
+    InForce(u32),
     /// The state cannot be read or the log cannot be understood: stop this node, it must be rebuilt from the others.
     Stop(String),
+    /// Another build is needed to go on. Stop this node and leave all it has as it is; nothing that follows is carried out.
+    StopUnspoken(Unspoken),
 }

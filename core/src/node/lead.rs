@@ -11,6 +11,7 @@ use super::orphans::Orphans;
 use super::placement::is_full_disk;
 use super::tokens::{Place, Tokens};
 use super::turns::{Ahead, Turns};
+use super::version::encode_batch;
 use super::{NodeMachine, WAITING_CHANGES_MAX};
 use crate::limits::SESSION_LEASE_MS;
 use crate::meta::Op;
@@ -179,6 +180,7 @@ impl NodeMachine {
         self.expire_sessions();
         self.tick_tree();
         self.tick_orphans();
+        self.tick_version();
         self.tick_members();
         self.tick_merging();
         self.retry_snapshots();
@@ -461,6 +463,12 @@ impl NodeMachine {
         self.lead.lease.promised_by(node).filter(|promised| promised.sent + SILENT_US > self.now.mono)
     }
 
+    /// The newest version that a node speaks which was heard of a moment ago.
+    pub(super) fn speaks_up_to(&self, node: NodeId) -> Option<u32> {
+        let own = Some(self.config.speaks.newest).filter(|_| node == self.config.id);
+        own.or_else(|| self.said_lately(node).map(|promised| promised.speaks))
+    }
+
     pub(super) fn all_promise(&self) -> bool {
         self.voters.iter().all(|voter| *voter == self.config.id || self.said_lately(*voter).is_some())
     }
@@ -493,7 +501,7 @@ impl NodeMachine {
         let stamp = self.now.real.max(self.lead.last_stamp.max(self.last_stamp).just_after());
         self.lead.last_stamp = stamp;
         let batch = Batch { stamp, items };
-        let Ok(data) = postcard::to_allocvec(&batch) else {
+        let Some(data) = encode_batch(self.writes_by(), &batch) else {
             return self.stop("a batch could not be encoded");
         };
         if self.raw.propose(Vec::new(), data).is_err() {
@@ -512,7 +520,7 @@ impl NodeMachine {
             }
         }
         self.lead.queued.clear();
-        self.lead.changing.not_proposed();
+        self.lead.changing.is_over();
         self.nothing_waits();
         self.all_again();
     }

@@ -25,6 +25,8 @@ pub(super) struct Promised {
     pub(super) life: u64,
     /// Its disk hangs.
     pub(super) hangs: bool,
+    /// The newest version that it speaks.
+    pub(super) speaks: u32,
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +78,7 @@ mod tests {
     fn a_majority_makes_the_lease() {
         let [a, b, c] = [NodeId(1), NodeId(2), NodeId(3)];
         let voters = [a, b, c];
-        let at = |sent| Promised { sent, life: 1, hangs: false };
+        let at = |sent| Promised { sent, life: 1, hangs: false, speaks: 1 };
         let mut lease = Lease::default();
         lease.start(5);
         assert_eq!(lease.until(a, &voters, 1000), 0);

@@ -32,6 +32,10 @@ impl Log {
         self.start.0 + self.entries.len() as u64
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

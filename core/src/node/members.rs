@@ -30,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// What a leader does about the list.
 #[derive(Default)]
 pub(super) struct Changing {
-    /// A change is in the queue or in the log, and not applied.
+    /// A change, of the list or of the version in force, is in the queue or in the log, and not applied.
     under_way: bool,
     orders: VecDeque<(u64, MemberChange)>,
     /// Leases that a majority of the voters before gave may last so long: until then the next voter stays as it is.
@@ -40,7 +40,16 @@ pub(super) struct Changing {
 }
 
 impl Changing {
-    pub(super) fn not_proposed(&mut self) {
+    pub(super) fn is_under_way(&self) -> bool {
+        self.under_way
+    }
+
+    pub(super) fn begins(&mut self) {
+        self.under_way = true;
+    }
+
+    /// It was applied, or not even proposed.
+    pub(super) fn is_over(&mut self) {
         self.under_way = false;
     }
 }

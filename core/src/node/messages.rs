@@ -54,6 +54,8 @@ pub enum ToPeer {
         life: u64,
         /// My disk hangs: I can carry nothing out.
         hangs: bool,
+        /// The newest version that I speak.
+        speaks: u32,
     },
     /// From one who led in this term and does no longer: nobody uses what I gave out when so many microseconds are over, and
     /// from then on no promise to me counts.
@@ -173,7 +175,7 @@ pub struct Space {
     pub free: u64,
 }
 
-/// One Raft entry: what was decided together, at one moment.
+/// One Raft entry: what was decided together, at one moment. In front of it stands the version by which it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
     /// The leader's clock. Where it went back, the state machine goes on from its own last moment.
@@ -215,4 +217,6 @@ pub enum Item {
         node: NodeId,
         instead_of: Option<NodeId>,
     },
+    /// From behind this entry on this version is in force.
+    Raise(u32),
 }

@@ -24,7 +24,7 @@
 //! what only a leader does (`turns` whose command is next), `tokens` says which node may change an object (`tree` whose neighbour it is, `edges` that what
 //! neighbours say arrives), `copies` keeps what its mounts cache true, `attach` serves them, `breaks` takes locks away by
 //! force, `orphans` finds out which unlinked files nobody has open, `merging` takes small writes out of the state, `members` says who belongs to the cluster, `join` keeps a
-//! node that lost its disk from voting, `lease` and `view` say for themselves.
+//! node that lost its disk from voting, `version` lets two builds work together, `lease` and `view` say for themselves.
 
 mod apply;
 mod attach;
@@ -51,6 +51,7 @@ mod status;
 mod tokens;
 mod tree;
 mod turns;
+mod version;
 mod view;
 
 pub use copies::CopyRow;
@@ -66,6 +67,7 @@ pub use shares::{Shares, Takeover};
 pub use status::{CopiesStatus, PeerStatus, SessionStatus, Status};
 pub use tokens::{PARCEL_MAX, TokenStatus};
 pub use tree::{NoTree, Topology};
+pub use version::{Speaks, Unfit, Unspoken, Written, all_spoken, encode_batch, in_force};
 pub use view::{Base, Freeze, Frozen, Reader};
 
 use crate::meta::{Key, Store, Value};
@@ -123,6 +125,8 @@ pub struct Config {
     pub away_after_us: u64,
     /// Which small writes it has merged when it leads.
     pub merge: MergeRule,
+    /// By which versions it can write and carry out entries.
+    pub speaks: Speaks,
 }
 
 /// What a node's disks still knew when it started.
@@ -202,6 +206,9 @@ pub struct NodeMachine {
     storing: Option<(u64, u64)>,
     handed_over: bool,
     cluster: Option<ClusterId>,
+    /// The version in force, once there is a cluster; and the newest of anything that this node keeps.
+    in_force: Option<u32>,
+    keeps: u32,
     /// The sessions, as in the view; changed ones are written back once an entry.
     sessions: BTreeMap<SessionId, Session>,
     snapshot: Option<Box<Message>>,
@@ -227,13 +234,17 @@ pub struct NodeMachine {
 }
 
 impl NodeMachine {
-    pub fn new(config: Config, recovered: Recovered, now: Now) -> Result<NodeMachine, String> {
-        let listed = members::listed(&*recovered.base).map_err(|_| "the state store cannot be read")?;
+    pub fn new(config: Config, recovered: Recovered, now: Now) -> Result<NodeMachine, Unfit> {
+        all_spoken(&recovered.entries, recovered.stored.0, config.speaks)?;
+        version::spoken_in_force(&*recovered.base, config.speaks)?;
+        let damaged = |why: &str| Unfit::Damaged(why.into());
+        let listed = members::listed(&*recovered.base).map_err(|_| damaged("the state store cannot be read"))?;
         let members = members::among(listed.unwrap_or_else(|| config.members.clone()), &config);
         let conf_state = members::conf_state(&members);
         if let Fit::Damaged(why) | Fit::Reset { why, .. } = recovered.fit() {
-            return Err(why);
+            return Err(Unfit::Damaged(why));
         }
+        let keeps = version::newest_of(&recovered.entries);
         let (start, entries) = (recovered.start, recovered.entries);
         let is_new = start.0 == 0 && entries.is_empty() && recovered.stored.0 == 0;
         let mut hard_state = recovered.hard_state;
@@ -255,7 +266,8 @@ impl NodeMachine {
             ..raft::Config::default()
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let raw = RawNode::new(&raft_config, log, &logger).map_err(|e| format!("the Raft log does not fit: {e}"))?;
+        let raw = RawNode::new(&raft_config, log, &logger)
+            .map_err(|e| Unfit::Damaged(format!("the Raft log does not fit: {e}")))?;
         let shared = Shared::new(recovered.base, recovered.stored);
         let mut machine = NodeMachine {
             join: Join::new(recovered.member, &config),
@@ -276,6 +288,8 @@ impl NodeMachine {
             storing: None,
             handed_over: false,
             cluster: None,
+            in_force: None,
+            keeps: 0,
             sessions: BTreeMap::new(),
             snapshot: None,
             deferred: Vec::new(),
@@ -292,6 +306,7 @@ impl NodeMachine {
             carried_out: BTreeMap::new(),
             config,
         };
+        machine.keeps_version(keeps);
         machine.load_from_view()?;
         machine.pin_election_timeout();
         Ok(machine)
@@ -392,7 +407,9 @@ impl NodeMachine {
             ToPeer::Beat { term, sent } => self.beat(from, term, sent),
             // What it promises on was sent before.
             ToPeer::Promise { sent, .. } if sent > self.now.mono => {}
-            ToPeer::Promise { term, sent, life, hangs } => self.promised(from, term, Promised { sent, life, hangs }),
+            ToPeer::Promise { term, sent, life, hangs, speaks } => {
+                self.promised(from, term, Promised { sent, life, hangs, speaks });
+            }
             ToPeer::LeadOver { term, lasts } => self.lead_over(from, term, lasts),
             ToPeer::Commands(commands) => self.commands_from_peer(from, None, commands),
             ToPeer::Held { view, commands } => self.commands_from_peer(from, Some(view), commands),
@@ -456,13 +473,16 @@ impl NodeMachine {
     }
 
     /// Reads what the machine keeps in memory of the state: at the start, and after a snapshot took its place.
-    fn load_from_view(&mut self) -> Result<(), String> {
+    fn load_from_view(&mut self) -> Result<(), Unfit> {
+        let unreadable = |_| Unfit::Damaged("the state store cannot be read".into());
         let view = self.shared.read();
-        let volume = view.get(&Key::Volume).map_err(|_| "the state store cannot be read")?;
+        let version = version::spoken_in_force(&*view, self.config.speaks)?;
+        let volume = view.get(&Key::Volume).map_err(unreadable)?;
         let sessions = view
             .range(&Key::Session(SessionId(0)), &Key::Session(SessionId(u64::MAX)), usize::MAX)
-            .map_err(|_| "the state store cannot be read")?;
+            .map_err(unreadable)?;
         drop(view);
+        self.is_in_force(version);
         if let Some(Value::Volume(volume)) = volume {
             self.cluster = Some(volume.cluster).filter(|c| c.0 != 0);
         }
@@ -476,7 +496,7 @@ impl NodeMachine {
         if let Some(cluster) = self.cluster {
             self.out.push(Output::Cluster(cluster));
         }
-        let listed = members::listed(&*self.shared.read()).map_err(|_| "the state store cannot be read")?;
+        let listed = members::listed(&*self.shared.read()).map_err(unreadable)?;
         if let Some(members) = listed {
             self.members_are(members::among(members, &self.config));
         }

@@ -6,6 +6,7 @@
 use super::io::{LogWrite, Output};
 use super::lease::Promised;
 use super::messages::ToPeer;
+use super::version::Unfit;
 use super::{ELECTION_TICKS, NodeMachine, lease, members};
 use crate::types::NodeId;
 use raft::eraftpb::{Message, MessageType, Snapshot};
@@ -61,6 +62,7 @@ impl NodeMachine {
             write.conf_state = Some(meta.get_conf_state().clone());
         }
         write.entries = ready.take_entries();
+        self.about_to_keep(&write.entries);
         self.raw.mut_store().append(&write.entries);
         if let Some(hard_state) = ready.hs() {
             self.raw.mut_store().hard_state = hard_state.clone();
@@ -198,7 +200,7 @@ impl NodeMachine {
             MessageType::MsgHeartbeat if self.disk_hangs() => return,
             // Told to commit what it does not have, Raft would stop the process.
             MessageType::MsgHeartbeat if message.commit > self.raw.raft.raft_log.last_index() => return,
-            MessageType::MsgAppend if !well_formed(&message) => return,
+            MessageType::MsgAppend if !well_formed(&message) || !self.speaks_what_came(&message) => return,
             MessageType::MsgAppend => self.append_came(&message),
             MessageType::MsgAppendResponse
             | MessageType::MsgHeartbeat
@@ -227,8 +229,8 @@ impl NodeMachine {
         }
         self.promised_until = self.promised_until.max(self.now.mono + lease::PROMISE_US);
         self.raw.raft.election_elapsed = 0;
-        let (life, hangs) = (self.config.seed, self.disk_hangs());
-        self.send(from, ToPeer::Promise { term, sent, life, hangs });
+        let (life, hangs, speaks) = (self.config.seed, self.disk_hangs(), self.config.speaks.newest);
+        self.send(from, ToPeer::Promise { term, sent, life, hangs, speaks });
         self.settle_join();
     }
 
@@ -305,8 +307,10 @@ impl NodeMachine {
                 view.storing = Default::default();
             }
             self.shared.has_applied((index, term));
-            if let Err(why) = self.load_from_view() {
-                return self.stop(why);
+            match self.load_from_view() {
+                Ok(()) => {}
+                Err(Unfit::Unspoken(unspoken)) => return self.out.push(Output::StopUnspoken(unspoken)),
+                Err(Unfit::Damaged(why)) => return self.stop(why),
             }
             self.freeze_what_was_asked();
             self.settle_after_snapshot();

@@ -27,6 +27,8 @@ pub struct Status {
     pub orphans: u64,
     pub copies: CopiesStatus,
     pub tokens: TokenStatus,
+    /// The version in force, once there is a cluster.
+    pub in_force: Option<u32>,
     /// Commands that wait to be proposed.
     pub queued: u64,
     /// Commands carried out here since the node started, by kind.
@@ -60,6 +62,8 @@ pub struct PeerStatus {
     pub lacks: Option<u64>,
     /// Whether the leader heard of it lately. Only the leader knows.
     pub active: Option<bool>,
+    /// The newest version that it speaks. Only the leader knows, of those that it heard of a moment ago.
+    pub speaks: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +113,7 @@ impl NodeMachine {
             orphans: self.lead.orphans.count() as u64,
             copies: self.copies.status(),
             tokens: self.tokens.status(),
+            in_force: self.in_force,
             queued: self.lead.queue.len() as u64,
             carried_out: self.carried_out.clone(),
         }
@@ -126,6 +131,7 @@ impl NodeMachine {
             applied: if me { Some(self.applied.0) } else { self.peer_applied.get(&node).copied() },
             space: self.space.get(&node).map(|(space, _)| *space),
             lacks: self.lacks(node).filter(|_| self.is_leader()),
+            speaks: self.speaks_up_to(node).filter(|_| self.is_leader()),
             active: if me { Some(true) } else { progress.map(|p| p.recent_active) },
         }
     }

@@ -8,6 +8,7 @@ mod members;
 mod merging;
 mod parted;
 mod tokens;
+mod versions;
 
 use super::*;
 use crate::meta::ops::{GetAttr, Mkdir};
@@ -70,6 +71,10 @@ struct Cluster {
     spare: Vec<(NodeId, SliceId)>,
     orders: Vec<(NodeId, MergeOrder)>,
     dropped: Vec<(NodeId, SliceId)>,
+    /// The builds of the nodes; who is not named has the first one.
+    builds: BTreeMap<NodeId, Speaks>,
+    /// Nodes that need another build, as they ended.
+    stopped: BTreeMap<NodeId, (Peer, Unspoken)>,
 }
 
 fn at(now: u64) -> Now {
@@ -112,6 +117,8 @@ impl Cluster {
             spare: Vec::new(),
             orders: Vec::new(),
             dropped: Vec::new(),
+            builds: BTreeMap::new(),
+            stopped: BTreeMap::new(),
         };
         for id in 1..=nodes {
             cluster.start(NodeId(id), nodes);
@@ -137,7 +144,13 @@ impl Cluster {
 
     fn start_among(&mut self, id: NodeId, members: Members, is_founder: bool) {
         let disk = Arc::new(Disk::default());
-        let config = Config {
+        let config = self.config(id, members, is_founder);
+        let machine = NodeMachine::new(config, empty(&disk), at(self.now)).unwrap();
+        self.peers.insert(id, Peer { machine, disk, inbox: Vec::new(), unsynced: Vec::new() });
+    }
+
+    fn config(&self, id: NodeId, members: Members, is_founder: bool) -> Config {
+        Config {
             id,
             is_founder,
             members,
@@ -147,9 +160,8 @@ impl Cluster {
             topology: self.topology.clone(),
             away_after_us: AWAY_AFTER_US,
             merge: MergeRule::default(),
-        };
-        let machine = NodeMachine::new(config, empty(&disk), at(self.now)).unwrap();
-        self.peers.insert(id, Peer { machine, disk, inbox: Vec::new(), unsynced: Vec::new() });
+            speaks: self.builds.get(&id).copied().unwrap_or(FIRST_BUILD),
+        }
     }
 
     /// Time passes, a tick after the other.
@@ -234,6 +246,10 @@ impl Cluster {
             Output::Merge(order) => self.orders.push((id, order)),
             Output::DropSlices(ids) => self.dropped.extend(ids.into_iter().map(|slice| (id, slice))),
             Output::SpareCopy(slice) => self.spare.push((id, slice)),
+            Output::StopUnspoken(unspoken) => {
+                let peer = self.peers.remove(&id).expect("it is there");
+                self.stopped.insert(id, (peer, unspoken));
+            }
             Output::Stop(why) => panic!("node {id} stops: {why}"),
             _ => {}
         }
@@ -304,6 +320,7 @@ impl Cluster {
 }
 
 const AWAY_AFTER_US: u64 = 30_000_000;
+const FIRST_BUILD: Speaks = Speaks { oldest: 10, newest: 10 };
 const FOUNDER: Owner = Owner { uid: 1000, gid: 100 };
 
 #[test]

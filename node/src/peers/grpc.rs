@@ -15,6 +15,7 @@ use baton_proto::{
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, RwLock, RwLockReadGuard};
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub(crate) struct Identity {
     /// Where the others reach this node.
     pub(crate) address: String,
     pub(crate) cluster: Arc<OnceLock<ClusterId>>,
+    /// The version in force; 0: none is known.
+    in_force: Arc<AtomicU32>,
     members: Arc<RwLock<Members>>,
     /// Peers that refused this node because it belongs to another cluster.
     strangers: Arc<Mutex<BTreeSet<NodeId>>>,
@@ -51,11 +54,17 @@ impl Identity {
         }
         let address = members.nodes.get(&me).map_or(String::new(), |member| member.address.clone());
         let members = Arc::new(RwLock::new(members));
-        Identity { me, address, cluster: Arc::new(known), members, strangers: Arc::default() }
+        let (in_force, strangers) = (Arc::default(), Arc::default());
+        Identity { me, address, cluster: Arc::new(known), in_force, members, strangers }
     }
 
     pub(crate) fn hello(&self) -> PeerHello {
-        PeerHello::new(self.cluster.get().copied(), self.me, self.address.clone())
+        let in_force = self.in_force.load(Ordering::SeqCst);
+        PeerHello::new(self.cluster.get().copied(), self.me, self.address.clone(), in_force)
+    }
+
+    pub(crate) fn set_in_force(&self, version: u32) {
+        self.in_force.store(version, Ordering::SeqCst);
     }
 
     pub(crate) fn set_members(&self, members: &Members) {

@@ -1,3 +1,4 @@
+use super::versions;
 use crate::config::check_address;
 use crate::handle::{Event, NodeHandle, NotBroken, NotChanged, NotFrozen};
 use crate::room::ROOM_MIN;
@@ -5,7 +6,7 @@ use crate::slices::{Found, VerifiedCopy};
 use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::locks::FileLock;
 use baton_core::meta::{Fault, Key, Stop, Store, Value, check, encode_key, encode_value};
-use baton_core::node::{CopyRow, Input, PeerStatus, Status as NodeStatus, copies_wanted};
+use baton_core::node::{CopyRow, Input, PeerStatus, Speaks, Status as NodeStatus, copies_wanted};
 use baton_core::token::{Mode, Row};
 use baton_core::types::{Ino, Member, MemberChange, NodeId, Object, SessionId, SliceId};
 use baton_proto::v1::{self, admin_server::Admin};
@@ -130,8 +131,11 @@ impl Admin for AdminService {
         request: Request<v1::ChangeMembersRequest>,
     ) -> Result<Response<v1::ChangeMembersReply>, Status> {
         use v1::change_members_request::Change;
-        let change = match request.into_inner().change {
+        let request = request.into_inner();
+        let change = match request.change {
             Some(Change::Join(address)) => {
+                let speaks = Speaks { oldest: request.wire_oldest, newest: request.wire_version };
+                self.node.reader().with_state(|state| versions::may_join(state, speaks))?;
                 check_address("the address of a node", &address)
                     .map_err(|e| Status::invalid_argument(e.to_string()))?;
                 MemberChange::Join { address }
@@ -301,6 +305,7 @@ impl AdminService {
             slices_short: found.as_ref().map(|found| found.survey.short),
             nodes,
             tree: status.tokens.view.1,
+            in_force: status.in_force,
         }
     }
 
@@ -321,6 +326,7 @@ impl AdminService {
             region: self.about.regions.get(&peer.node).cloned().unwrap_or_default(),
             parent,
             in_tree: parent.is_some() || status.leader == Some(peer.node),
+            speaks: peer.speaks,
             reachable: me || peer.active.unwrap_or(status.leader == Some(peer.node)),
             applied,
             lag: peer.applied.map_or(0, |applied| status.committed.saturating_sub(applied)),
@@ -380,6 +386,7 @@ fn health(status: &NodeStatus, nodes: &[v1::NodeStatus], found: Option<&Found>) 
             survey.to_move.div_ceil(1 << 20)
         ));
     }
+    lines.extend(versions::not_raised_yet(status.in_force, nodes));
     let leads = status.leader == Some(status.node);
     for node in nodes {
         if leads && !node.reachable {

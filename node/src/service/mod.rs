@@ -6,6 +6,7 @@ mod mount;
 mod outgoing;
 mod peers;
 mod slices;
+mod versions;
 
 pub(crate) use admin::{About, AdminService};
 pub(crate) use mount::MountService;

@@ -1,5 +1,7 @@
 //! Why the log or the state could not do what it was asked for.
 
+use baton_core::meta::CodecError;
+use baton_core::node::Unspoken;
 use std::{
     io,
     path::{Path, PathBuf},
@@ -22,6 +24,15 @@ pub enum StorageError {
     Damaged { what: &'static str, path: PathBuf, why: String },
     #[error("cannot open {path}: it has format {found} and this version of baton reads {known}. Install a newer baton")]
     Newer { path: PathBuf, found: u64, known: u64 },
+    #[error(
+        "cannot open {path}: it has format {found} and this version of baton reads none before {known}. Install the baton that \
+         wrote it; or, while the other nodes live, move the data folder away and start with an empty one"
+    )]
+    Older { path: PathBuf, found: u64, known: u64 },
+    #[error("cannot read {path}: it holds {why}. A later baton wrote it: install that again. Nothing was touched")]
+    Later { path: PathBuf, why: CodecError },
+    #[error("cannot use {path}: {why}")]
+    Unspoken { path: PathBuf, why: Unspoken },
     #[error("cannot open {path}: another process uses it. Stop that one first")]
     InUse { path: PathBuf },
     #[error(
@@ -50,6 +61,12 @@ impl StorageError {
     /// Whether there was no room.
     pub fn is_full(&self) -> bool {
         matches!(self, StorageError::Io { source, .. } if no_room(source))
+    }
+
+    /// Whether nothing is wrong but the build that reads it.
+    pub fn is_for_another_build(&self) -> bool {
+        use StorageError::{Later, Newer, Older, Unspoken};
+        matches!(self, Newer { .. } | Older { .. } | Later { .. } | Unspoken { .. })
     }
 
     /// Whether the node must be rebuilt from its peers.

@@ -4,8 +4,9 @@
 //! The identity is replaced as a whole (written beside, synced, renamed), so a crash leaves the old or the new one.
 
 use super::sync_folder;
-use baton_core::node::Space;
+use baton_core::node::{Space, Unspoken, Written};
 use baton_core::types::{ClusterId, Member, Members, NodeId};
+use baton_proto::SPEAKS;
 use rustix::fs::{FlockOperation, flock, statvfs};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -56,6 +57,8 @@ pub enum FolderError {
     AnotherCluster { path: PathBuf, asked: String, found: String },
     #[error("cannot use {path}: it has format {found} and this version of baton knows {FORMAT}. Install a newer baton")]
     Newer { path: PathBuf, found: u64 },
+    #[error("cannot use {path}: {why}")]
+    Unspoken { path: PathBuf, why: Unspoken },
     #[error(
         "cannot read {path}: {why}. If the other nodes live, move the folder away and start with an empty one; the node \
          fetches everything from them"
@@ -90,6 +93,10 @@ struct Identity {
     /// Whether this node votes. A folder that lost its log or its state does not, until the others have filled it again.
     #[serde(default)]
     member: bool,
+    /// The newest version by which anything in the folder was written: recorded before that is there, so that who does not
+    /// speak it finds out before it opens anything.
+    #[serde(default)]
+    version: u32,
 }
 
 /// How [`Members`] stand in their file: a TOML table has words for keys.
@@ -135,6 +142,7 @@ pub struct DataFolder {
     node: NodeId,
     cluster: Option<ClusterId>,
     member: bool,
+    version: u32,
     _lock: File,
 }
 
@@ -159,8 +167,9 @@ impl ClaimedFolder {
     /// From here on it is this node's.
     pub fn of(self, node: NodeId) -> Result<DataFolder, FolderError> {
         let ClaimedFolder { path, lock } = self;
-        write_identity(&path, &Identity { format: FORMAT, node: node.0, cluster: None, member: false })?;
-        Ok(DataFolder { path, node, cluster: None, member: false, _lock: lock })
+        let identity = Identity { format: FORMAT, node: node.0, cluster: None, member: false, version: 0 };
+        write_identity(&path, &identity)?;
+        Ok(DataFolder { path, node, cluster: None, member: false, version: 0, _lock: lock })
     }
 }
 
@@ -174,7 +183,8 @@ impl DataFolder {
             return ClaimedFolder { path: path.to_owned(), lock }.of(node);
         };
         let cluster = check(&found, path, node)?;
-        Ok(DataFolder { path: path.to_owned(), node, cluster, member: found.member, _lock: lock })
+        let Identity { member, version, .. } = found;
+        Ok(DataFolder { path: path.to_owned(), node, cluster, member, version, _lock: lock })
     }
 
     /// Whose folder this is, and the nodes of its cluster, where it is anybody's.
@@ -202,6 +212,15 @@ impl DataFolder {
             }
             None => self.write(Some(id), self.member),
         }
+    }
+
+    /// From here on this version may have written something in the folder. Durable when it returns.
+    pub fn set_version(&mut self, version: u32) -> Result<(), FolderError> {
+        if version <= self.version {
+            return Ok(());
+        }
+        self.version = version;
+        self.write(self.cluster, self.member)
     }
 
     /// Whether this node votes.
@@ -263,7 +282,8 @@ impl DataFolder {
     }
 
     fn write(&mut self, cluster: Option<ClusterId>, member: bool) -> Result<(), FolderError> {
-        write_identity(&self.path, &Identity { format: FORMAT, node: self.node.0, cluster: cluster.map(hex), member })?;
+        let (node, version) = (self.node.0, self.version);
+        write_identity(&self.path, &Identity { format: FORMAT, node, cluster: cluster.map(hex), member, version })?;
         self.cluster = cluster;
         self.member = member;
         Ok(())
@@ -362,6 +382,13 @@ fn read_identity(path: &Path) -> Result<Option<Identity>, FolderError> {
         Some(Ok(FORMAT)) => {}
         Some(Ok(found)) if found > FORMAT => return Err(FolderError::Newer { path: path.to_owned(), found }),
         _ => return Err(damaged("it names no format".to_owned())),
+    }
+    if let Some(Ok(found)) = fields.get("version").and_then(toml::Value::as_integer).map(u32::try_from)
+        && found != 0
+        && !SPEAKS.knows(found)
+    {
+        let why = Unspoken { what: Written::Folder, found, speaks: SPEAKS };
+        return Err(FolderError::Unspoken { path: path.to_owned(), why });
     }
     toml::from_str(&text).map(Some).map_err(|error| damaged(error.message().to_owned()))
 }
@@ -534,6 +561,28 @@ mod tests {
         {
             identity(damaged);
             assert!(matches!(error(dir.path()), FolderError::Damaged { .. }), "{damaged:?}");
+        }
+    }
+
+    #[test]
+    fn what_another_build_wrote_is_refused_before_anything_is_opened() {
+        for (version, is_spoken) in [(SPEAKS.newest, true), (SPEAKS.newest + 1, false), (SPEAKS.oldest - 1, false)] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut folder = DataFolder::open(dir.path(), NODE).unwrap();
+            folder.set_version(version).unwrap();
+            folder.set_version(version - 1).unwrap(); // it is the newest that counts
+            folder.set_member().unwrap();
+            drop(folder);
+            let identity = fs::read(dir.path().join(IDENTITY)).unwrap();
+            match DataFolder::open(dir.path(), NODE) {
+                Ok(_) => assert!(is_spoken, "{version}"),
+                Err(error) => {
+                    assert!(matches!(&error, FolderError::Unspoken { why, .. } if why.found == version), "{error}");
+                    assert!(!is_spoken && !error.is_damage());
+                    assert!(matches!(DataFolder::whose(dir.path()), Err(FolderError::Unspoken { .. })));
+                }
+            }
+            assert_eq!(fs::read(dir.path().join(IDENTITY)).unwrap(), identity);
         }
     }
 

@@ -22,6 +22,12 @@ pub(super) enum Fault {
     DiskFast(usize),
     /// A node is ended in good order and started again at once; then the next one.
     Roll(usize),
+    /// A node gets this build; then the next one.
+    Upgrade(usize, u32),
+    /// It gets the build before.
+    PutBack(usize),
+    /// It gets the newest there is.
+    NewBuild(usize),
     /// A process ends by itself: its node is none of the cluster any more.
     Ends(usize),
 }
@@ -53,6 +59,9 @@ impl World {
             }
             Fault::Mend => self.net.heal(),
             Fault::Roll(node) => self.roll(node),
+            Fault::Upgrade(node, build) => self.upgrade(node, build),
+            Fault::PutBack(node) => self.put_back(node),
+            Fault::NewBuild(node) => self.new_build(node),
             Fault::Quiet => {
                 self.net.slow = 1;
                 self.net.loss_per_mille = 0;
@@ -71,7 +80,7 @@ impl World {
         let node = self.rng.below(self.nodes.len());
         let mount = self.rng.below(self.mounts.len());
         let wipes = if self.plan.planted == Some(Planted::WipedMember) { 8 } else { 1 };
-        let choice = self.rng.range(0, 64 + wipes);
+        let choice = self.rng.range(0, 66 + wipes);
         if self.plan.planted == Some(Planted::DamageServed) {
             self.damage_a_slice();
         }
@@ -158,6 +167,7 @@ impl World {
             }
             61..=62 => self.damage_a_slice(),
             63 => self.lose_log(node),
+            64..=65 => self.begin_upgrade(),
             _ => self.wipe(node),
         }
     }
@@ -307,7 +317,7 @@ impl World {
         self.after(lasts, Event::Fault(Fault::Mend));
     }
 
-    fn end_in_good_order(&mut self, node: usize) {
+    pub(super) fn end_in_good_order(&mut self, node: usize) {
         if self.nodes[node].machine.is_some() {
             self.nodes[node].disk.flush();
             self.kill_node(node);
@@ -394,6 +404,7 @@ impl World {
         self.net.loss_per_mille = 0;
         self.net.repeat_per_mille = 0;
         self.net.slow = 1;
+        self.all_get_the_newest_build();
         for node in 0..self.nodes.len() {
             self.nodes[node].frozen_until = 0;
             self.nodes[node].slow_disk = false;

@@ -20,6 +20,7 @@
 //! Invariants: nothing depends on the order of a hash map, on a clock or on an address, so a seed is a run; the trace's
 //! hash covers every event that was delivered.
 
+mod builds;
 mod check;
 mod clock;
 mod data;

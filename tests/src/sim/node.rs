@@ -1,5 +1,6 @@
 //! A node: its machine, and the double of the shell around it.
 
+use super::builds::Build;
 use super::clock::Clock;
 use super::disk::Disk;
 use super::members::LISTED_WITHIN_US;
@@ -10,7 +11,7 @@ use super::world::{Event, Life, World};
 use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::{Query, RunSizes, Step, Stop, Txn};
 use baton_core::node::{
-    Changes, Config, Conn, Input, MergeRule, NodeMachine, Now, Output, Repair, Space, TICK_US, ToPeer, Topology,
+    Changes, Config, Conn, Input, MergeRule, NodeMachine, Now, Output, Repair, Space, TICK_US, ToPeer, Topology, Unfit,
 };
 use baton_core::session::{Reply, ToMount, ToNode};
 use baton_core::types::{ClusterId, Cred, Members, NodeId, Owner, SliceId, Stamp};
@@ -29,6 +30,7 @@ pub(super) struct SimNode {
     /// The disk is (nearly) full.
     pub(super) full: bool,
     pub(super) slow_disk: bool,
+    pub(super) build: Build,
     /// No sync that begins before comes to its end before.
     pub(super) disk_hangs_until: u64,
     pub(super) repair: Repair,
@@ -55,7 +57,7 @@ impl World {
     /// One with an empty disk, not started yet.
     pub(super) fn add_node(&mut self, members: Members) {
         let clock = Clock::new(&mut self.rng, self.now);
-        let seed = self.rng.next();
+        let (seed, build) = (self.rng.next(), self.build());
         self.nodes.push(SimNode {
             machine: None,
             life: 0,
@@ -65,6 +67,7 @@ impl World {
             erased: 0,
             full: false,
             slow_disk: false,
+            build,
             disk_hangs_until: 0,
             repair: Repair::new(NodeId(self.nodes.len() as u64 + 1), LISTED_WITHIN_US),
             members: Some(members),
@@ -88,6 +91,7 @@ impl World {
             founder: Owner::ROOT,
             topology: self.topology(),
             away_after_us: self.plan.away_after_us,
+            speaks: self.nodes[node].build.speaks(),
             merge: MergeRule { sizes: RunSizes { least: 2_000, most: 10_000 }, quiet_us: self.plan.quiet_us },
         };
         let sim = &mut self.nodes[node];
@@ -104,6 +108,7 @@ impl World {
                 machine.keep_log_tail(LOG_TAIL);
                 sim.machine = Some(machine);
             }
+            Err(Unfit::Unspoken(unspoken)) => return self.stops_by_name(node, unspoken),
             Err(why) => return self.fail(format!("node {} cannot start: {why}", node + 1)),
         }
         self.trace.note(self.now, || format!("node {} starts", node + 1));
@@ -209,9 +214,7 @@ impl World {
         let now = sim.clock.read(self.now);
         let Some(machine) = &mut sim.machine else { return };
         let outputs = machine.step(now, inputs);
-        for output in outputs {
-            self.carry_out(node, life, output);
-        }
+        self.carry_out_all(node, life, outputs);
         // A busy node may not come to it before something else happens.
         if self.rng.below(4) > 0 {
             self.catch_up(node, life, now);
@@ -220,7 +223,15 @@ impl World {
 
     fn catch_up(&mut self, node: usize, life: Life, now: Now) {
         while let Some(machine) = self.nodes[node].machine.as_mut().filter(|machine| machine.is_behind()) {
-            for output in machine.catch_up(now) {
+            let outputs = machine.catch_up(now);
+            self.carry_out_all(node, life, outputs);
+        }
+    }
+
+    /// Nothing more, once it stops.
+    fn carry_out_all(&mut self, node: usize, life: Life, outputs: Vec<Output>) {
+        for output in outputs {
+            if self.lives(node, life) {
                 self.carry_out(node, life, output);
             }
         }
@@ -264,6 +275,9 @@ impl World {
             Output::Broke { request, reply } => self.locks_broken(request, &reply),
             Output::Members(members) => self.members_known(node, members),
             Output::MembersChanged { .. } | Output::Frozen { .. } => {}
+            Output::Keeps(_) => {}
+            Output::InForce(version) => self.is_in_force(node, version),
+            Output::StopUnspoken(unspoken) => self.stops_by_name(node, unspoken),
             Output::Stop(why) => self.fail(format!("node {} stops: {why}", node + 1)),
         }
     }
@@ -356,6 +370,10 @@ impl World {
         }
         let from = self.node_at(from).filter(|from| self.nodes_talk(node, *from) && (self.calm || !self.rng.one_in(8)));
         let got = from.and_then(|from| self.nodes[from].disk.snapshot());
+        if got.as_ref().is_some_and(|(_, state)| !self.can_read(node, state)) {
+            self.kill_node(node);
+            return self.needs_another_build(node);
+        }
         let sim = &mut self.nodes[node];
         let got = got.map(|(at, state)| {
             let (at, went) = sim.disk.install(at, state, NodeId(node as u64 + 1));

@@ -20,11 +20,12 @@ mod seal;
 pub mod snapshot;
 
 use super::{Mark, StorageError, sync_folder};
-use baton_core::meta::{Fault, Key, Store, Value, decode_key, decode_value, encode_key, encode_value};
+use baton_core::meta::{CodecError, Fault, Key, Store, Value, decode_key, decode_value, encode_key, encode_value};
 use baton_core::node::{Base, Freeze};
 use checked::CheckedFile;
 use redb::{Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
 use seal::{seal, unseal};
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -33,7 +34,8 @@ use std::sync::{Arc, OnceLock, RwLock};
 
 const STATE: TableDefinition<&[u8], &[u8]> = TableDefinition::new("state");
 const ABOUT: TableDefinition<&str, &[u8]> = TableDefinition::new("about");
-const FORMAT: u64 = 1;
+/// 1 was that of builds that wrote down no version: they do not understand what is in it now, nor this one what they wrote.
+const FORMAT: u64 = 2;
 const FORMAT_KEY: &str = "format";
 const APPLIED_KEY: &str = "applied";
 /// Bytes of all keys and values.
@@ -51,6 +53,9 @@ enum Why {
     Io(std::io::Error),
     #[error("{0}")]
     Damage(String),
+    /// A later build wrote it.
+    #[error("{0}")]
+    Later(CodecError),
     /// A write failed before, and redb answers nothing any more.
     #[error("an earlier write failed")]
     Failed,
@@ -61,8 +66,15 @@ pub struct State {
     path: PathBuf,
     view: RwLock<Arc<View>>,
     imported_over: Option<Imported>,
-    damage: Arc<OnceLock<String>>,
-    failed: Arc<AtomicBool>,
+    trouble: Arc<Trouble>,
+}
+
+/// Why reads fail.
+#[derive(Default)]
+struct Trouble {
+    damage: OnceLock<String>,
+    later: OnceLock<CodecError>,
+    failed: AtomicBool,
 }
 
 /// That a state was taken from another node: as of which entry, and where the log ended then.
@@ -76,8 +88,7 @@ struct Imported {
 pub struct View {
     table: ReadOnlyTable<&'static [u8], &'static [u8]>,
     applied: Mark,
-    damage: Arc<OnceLock<String>>,
-    failed: Arc<AtomicBool>,
+    trouble: Arc<Trouble>,
     path: PathBuf,
 }
 
@@ -102,17 +113,15 @@ impl State {
             return Err(StorageError::damaged(WHAT, path, "its checksums do not fit"));
         }
         guard(WHAT, path, || prepare(&db))?;
-        let (damage, failed) = (Arc::new(OnceLock::new()), Arc::new(AtomicBool::new(false)));
-        let view = guard(WHAT, path, || View::of(&db, path, &damage, &failed))?;
         let (found, imported_over) = guard(WHAT, path, || read_words(&db))?;
-        if found != FORMAT {
-            return Err(StorageError::Newer { path: path.to_owned(), found, known: FORMAT });
-        }
+        of_this_format(path, found)?;
+        let trouble = Arc::default();
+        let view = guard(WHAT, path, || View::of(&db, path, &trouble))?;
         if new {
             let folder = path.parent().unwrap_or(Path::new("."));
             sync_folder(folder).map_err(StorageError::io("sync the folder of", path))?;
         }
-        Ok(State { db, path: path.to_owned(), view: RwLock::new(Arc::new(view)), imported_over, damage, failed })
+        Ok(State { db, path: path.to_owned(), view: RwLock::new(Arc::new(view)), imported_over, trouble })
     }
 
     /// Where the log ended when this state was taken from another node, if it was, and nothing was applied since.
@@ -133,12 +142,18 @@ impl State {
 
     /// Whether reads fail because a write failed before: the node must be started again.
     pub fn has_failed(&self) -> bool {
-        self.failed.load(Ordering::SeqCst) && self.damage().is_none()
+        self.trouble.failed.load(Ordering::SeqCst) && self.damage().is_none()
     }
 
     /// Why reads fail, if the disk changed what was written: the node must stop and be rebuilt from its peers.
     pub fn damage(&self) -> Option<&str> {
-        self.damage.get().map(String::as_str)
+        self.trouble.damage.get().map(String::as_str)
+    }
+
+    /// Why reads fail, if it is that a later build wrote what they met: the node must stop, and leave all as it is.
+    pub fn of_another_build(&self) -> Option<StorageError> {
+        let why = self.trouble.later.get()?.clone();
+        Some(StorageError::Later { path: self.path.clone(), why })
     }
 
     /// Changes the state to that of `to`. All of it or nothing; durable with the next checkpoint only.
@@ -177,7 +192,7 @@ impl State {
             }
             txn.commit().map_err(told)
         })?;
-        let view = guard(WHAT, &self.path, || View::of(&self.db, &self.path, &self.damage, &self.failed))?;
+        let view = guard(WHAT, &self.path, || View::of(&self.db, &self.path, &self.trouble))?;
         *self.view.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(view);
         Ok(())
     }
@@ -223,11 +238,11 @@ impl Store for State {
 }
 
 impl View {
-    fn of(db: &Database, path: &Path, damage: &Arc<OnceLock<String>>, failed: &Arc<AtomicBool>) -> Result<View, Why> {
+    fn of(db: &Database, path: &Path, trouble: &Arc<Trouble>) -> Result<View, Why> {
         let txn = db.begin_read().map_err(told)?;
         let applied = read_applied(&txn.open_table(ABOUT).map_err(told)?)?;
         let table = txn.open_table(STATE).map_err(told)?;
-        Ok(View { table, applied, damage: damage.clone(), failed: failed.clone(), path: path.to_owned() })
+        Ok(View { table, applied, trouble: trouble.clone(), path: path.to_owned() })
     }
 
     pub fn applied(&self) -> Mark {
@@ -237,7 +252,7 @@ impl View {
     fn read(&self, key: &Key) -> Result<Option<Value>, Why> {
         let name = encode_key(key);
         let Some(found) = self.table.get(name.as_slice()).map_err(told)? else { return Ok(None) };
-        decode_value(unseal(&name, found.value())?).map(Some).map_err(damage)
+        decode_value(unseal(&name, found.value())?).map(Some).map_err(undecoded)
     }
 
     fn read_range(&self, from: &Key, to: &Key, max: usize) -> Result<Vec<(Key, Value)>, Why> {
@@ -245,8 +260,8 @@ impl View {
         let mut pairs = Vec::new();
         for pair in self.table.range::<&[u8]>(from.as_slice()..to.as_slice()).map_err(told)?.take(max) {
             let (key, value) = pair.map_err(told)?;
-            let value = decode_value(unseal(key.value(), value.value())?).map_err(damage)?;
-            pairs.push((decode_key(key.value()).map_err(damage)?, value));
+            let value = decode_value(unseal(key.value(), value.value())?).map_err(undecoded)?;
+            pairs.push((decode_key(key.value()).map_err(undecoded)?, value));
         }
         Ok(pairs)
     }
@@ -256,14 +271,20 @@ impl View {
         let why = match catch_unwind(AssertUnwindSafe(read)) {
             Ok(Ok(answer)) => return Some(answer),
             Ok(Err(Why::Failed)) => {
-                self.failed.store(true, Ordering::SeqCst);
+                self.trouble.failed.store(true, Ordering::SeqCst);
                 tracing::error!(path = %self.path.display(), "the state cannot be read: an earlier write to it failed");
+                return None;
+            }
+            Ok(Err(Why::Later(why))) => {
+                let path = self.path.clone();
+                tracing::error!("{}", StorageError::Later { path, why: why.clone() });
+                let _first = self.trouble.later.set(why);
                 return None;
             }
             Ok(Err(why)) => why.to_string(),
             Err(_) => "its pages contradict each other".to_owned(),
         };
-        let _ = self.damage.set(why.clone());
+        let _ = self.trouble.damage.set(why.clone());
         tracing::error!("{}", StorageError::damaged("read the state", &self.path, why));
         None
     }
@@ -335,6 +356,15 @@ fn read_bytes(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result
     read_about(table, BYTES_KEY).map(|[bytes]| bytes)
 }
 
+fn of_this_format(path: &Path, found: u64) -> Result<(), StorageError> {
+    let (path, known) = (path.to_owned(), FORMAT);
+    match found.cmp(&FORMAT) {
+        Less => Err(StorageError::Older { path, found, known }),
+        Greater => Err(StorageError::Newer { path, found, known }),
+        Equal => Ok(()),
+    }
+}
+
 /// Of a state that an older build wrote.
 fn count_bytes(table: &impl ReadableTable<&'static [u8], &'static [u8]>) -> Result<u64, Why> {
     let mut bytes = 0;
@@ -391,12 +421,18 @@ fn damage(why: impl std::fmt::Display) -> Why {
     Why::Damage(why.to_string())
 }
 
+/// What its checksum says is as it was written.
+fn undecoded(why: CodecError) -> Why {
+    if why.is_later() { Why::Later(why) } else { damage(why) }
+}
+
 /// Runs a piece of work on the database. What redb's checks do not foresee in a damaged file ends in an assertion.
 fn guard<T>(what: &'static str, path: &Path, work: impl FnOnce() -> Result<T, Why>) -> Result<T, StorageError> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(Why::Io(source))) => Err(StorageError::Io { what, path: path.to_owned(), source }),
         Ok(Err(Why::Failed)) => Err(StorageError::Failed { what, path: path.to_owned() }),
+        Ok(Err(Why::Later(why))) => Err(StorageError::Later { path: path.to_owned(), why }),
         Ok(Err(Why::Damage(why))) => Err(StorageError::damaged(what, path, why)),
         Err(_) => Err(StorageError::damaged(what, path, "its pages contradict each other")),
     }

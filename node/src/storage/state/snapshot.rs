@@ -9,7 +9,9 @@ use super::{
     ABOUT, FORMAT, IMPORTED_OVER_KEY, STATE, State, View, Why, guard, put_about, put_applied, put_bytes, told, unseal,
 };
 use crate::storage::{Mark, StorageError, sync_folder};
-use baton_core::meta::{decode_key, decode_value};
+use baton_core::meta::{CodecError, Value, decode_key, decode_value};
+use baton_core::node::{Unspoken, Written};
+use baton_proto::SPEAKS;
 use redb::{Database, Durability};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -164,9 +166,7 @@ impl Import {
                 self.applied = Some(applied);
                 Ok(())
             }
-            (Part::Start { format, .. }, None, false) => {
-                Err(self.bad(format!("it has format {format} and this version of baton reads {FORMAT}")))
-            }
+            (Part::Start { format, .. }, None, false) => super::of_this_format(&self.path, format),
             (Part::Pairs(pairs), Some(_), false) => self.add_pairs(&pairs),
             (Part::End { pairs, sum }, Some(_), false) if (self.total.pairs, self.total.sum) == (pairs, sum) => {
                 self.ended = true;
@@ -183,9 +183,12 @@ impl Import {
                 return Err(self.bad("its keys are out of order"));
             }
             self.last.clone_from(key);
-            decode_key(key).map_err(|why| self.bad(why))?;
             let value = unseal(key, value).map_err(|why| self.bad(why))?;
-            decode_value(value).map_err(|why| self.bad(why))?;
+            decode_key(key).map_err(|why| self.undecoded(why))?;
+            match decode_value(value).map_err(|why| self.undecoded(why))? {
+                Value::Version(found) if !SPEAKS.knows(found) => return Err(self.unspoken(found)),
+                _ => {}
+            }
         }
         self.total.add(pairs);
         guard("write the state", &self.beside, || {
@@ -232,6 +235,16 @@ impl Import {
         };
         swap().map_err(StorageError::io(WHAT, &self.path))?;
         State::open(&self.path, cache_bytes)
+    }
+
+    /// Nothing is wrong with what a later build wrote, and trying again is no use.
+    fn undecoded(&self, why: CodecError) -> StorageError {
+        if why.is_later() { StorageError::Later { path: self.path.clone(), why } } else { self.bad(why) }
+    }
+
+    fn unspoken(&self, found: u32) -> StorageError {
+        let why = Unspoken { what: Written::State, found, speaks: SPEAKS };
+        StorageError::Unspoken { path: self.path.clone(), why }
     }
 
     fn bad(&self, why: impl ToString) -> StorageError {

@@ -2,6 +2,7 @@ use super::snapshot::{Import, Part};
 use super::*;
 use baton_core::meta::{Content, Entry, Extent, Memory, SliceInfo, format};
 use baton_core::types::{Cookie, Ino, Kind, Name, NodeId, Owner, SessionId, SliceId, Stamp, XattrName};
+use baton_proto::SPEAKS;
 use proptest::prelude::*;
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -389,7 +390,6 @@ fn a_bad_snapshot_leaves_the_old_state() {
         changed(&|parts| drop(parts.remove(2))),
         changed(&|parts| parts.swap(1, 2)),
         changed(&|parts| parts.push(Part::Pairs(vec![]))),
-        changed(&|parts| parts[0] = Part::Start { format: FORMAT + 1, applied: mark(9) }),
         changed(&flip),
     ];
     for (at, parts) in bad.into_iter().enumerate() {
@@ -413,4 +413,83 @@ fn an_import_cut_short_leaves_the_old_state() {
     let state = open(&to);
     assert_eq!(all(&state), model);
     assert_eq!(fs::read_dir(to.path()).unwrap().count(), 1);
+}
+
+/// A state that holds one key and value as they stand on the disk, under the seal that belongs to them.
+fn with_raw(dir: &TempDir, key: &[u8], value: &[u8]) {
+    drop(open(dir));
+    let db = Database::builder().create_with_backend(CheckedFile::open(&path(dir)).unwrap().unwrap()).unwrap();
+    let txn = db.begin_write().unwrap();
+    txn.open_table(STATE).unwrap().insert(key, seal(key, value).as_slice()).unwrap();
+    txn.commit().unwrap();
+}
+
+#[test]
+fn what_a_later_build_wrote_is_not_taken_for_damage() {
+    let (name, orphan) = (encode_key(&Key::Inode(Ino(5))), encode_value(&Value::Orphan).unwrap());
+    let later_value = [&[orphan[0] + 1], &orphan[1..]].concat();
+    for (key, value) in [(name, later_value), (vec![6, 0xff], orphan.clone()), (vec![250, 1], orphan)] {
+        let (dir, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        with_raw(&dir, &key, &value);
+        let state = open(&dir);
+        let is_later = key[0] != 6;
+        let everything = guard("read", &path(&dir), || {
+            let view = state.view();
+            let mut all = view.table.iter().map_err(told)?;
+            all.try_for_each(|pair| {
+                let (key, value) = pair.map_err(told)?;
+                decode_value(unseal(key.value(), value.value())?).map_err(undecoded)?;
+                decode_key(key.value()).map_err(undecoded).map(|_| ())
+            })
+        });
+        let given = State::import(&path(&to), CACHE, 25, state.export()).err().unwrap();
+        assert_eq!(everything.unwrap_err().is_for_another_build(), is_later, "{key:?}");
+        assert_eq!(given.is_for_another_build(), is_later, "{given}");
+        assert!(!is_later || given.to_string().contains("A later baton wrote it"), "{given}");
+        assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_read_that_meets_what_a_later_build_wrote_says_so() {
+    let (dir, inode) = (tempfile::tempdir().unwrap(), Key::Inode(Ino(5)));
+    let orphan = encode_value(&Value::Orphan).unwrap();
+    with_raw(&dir, &encode_key(&inode), &[&[orphan[0] + 1], &orphan[1..]].concat());
+    let state = open(&dir);
+    assert!(state.of_another_build().is_none());
+    assert!(state.get(&inode).is_err());
+    assert!(state.of_another_build().is_some_and(|error| error.is_for_another_build()));
+    assert!(state.damage().is_none() && !state.has_failed());
+}
+
+#[test]
+fn a_state_of_a_version_that_is_not_spoken_is_not_taken_from_another_node() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let model = some_state(&to, 1);
+    let state = open(&from);
+    let version = Value::Version(SPEAKS.newest + 1);
+    state.apply(mark(30), [(Key::Version, Some(version))]).unwrap();
+    let error = State::import(&path(&to), CACHE, 25, state.export()).err().unwrap();
+    assert!(matches!(error, StorageError::Unspoken { .. }) && error.is_for_another_build(), "{error}");
+    assert_eq!(all(&open(&to)), model);
+}
+
+#[test]
+fn other_formats_are_named_older_or_newer() {
+    for (format, is_newer) in [(FORMAT - 1, false), (FORMAT + 1, true)] {
+        let (dir, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let start = Part::Start { format, applied: mark(9) };
+        let given = State::import(&path(&to), CACHE, 25, [Ok(start)]).err().unwrap();
+        drop(open(&dir));
+        let db = Database::builder().create_with_backend(CheckedFile::open(&path(&dir)).unwrap().unwrap()).unwrap();
+        let txn = db.begin_write().unwrap();
+        put_about(&mut txn.open_table(ABOUT).unwrap(), FORMAT_KEY, &format.to_le_bytes()).unwrap();
+        txn.commit().unwrap();
+        drop(db);
+        let opened = State::open(&path(&dir), CACHE).err().unwrap();
+        for error in [given, opened] {
+            assert_eq!(matches!(error, StorageError::Newer { .. }), is_newer, "{error}");
+            assert!(error.is_for_another_build() && !error.is_damage(), "{error}");
+        }
+    }
 }

@@ -274,8 +274,8 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
         1 => any::<([bool; 3], [u64; 4])>().prop_map(|([fresh, member, reply], [last, life, term, asked])| {
             ToPeer::Hello { fresh, member, reply, last, life, term, asked }
         }),
-        1 => (any::<[u64; 3]>(), any::<bool>())
-            .prop_map(|([term, sent, life], hangs)| ToPeer::Promise { term, sent, life, hangs }),
+        1 => (any::<[u64; 3]>(), any::<bool>(), any::<u32>())
+            .prop_map(|([term, sent, life], hangs, speaks)| ToPeer::Promise { term, sent, life, hangs, speaks }),
         3 => vec(command(), 0..5).prop_map(ToPeer::Commands),
         2 => (view(), vec(command(), 0..5)).prop_map(|(view, commands)| ToPeer::Held { view, commands }),
         1 => (view(), prop::collection::btree_map(node(), seat(), 0..5))
@@ -308,15 +308,20 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
 }
 
 pub(crate) fn peer_frame() -> impl Strategy<Value = PeerFrame> {
-    let hello =
-        (option::of(id().prop_map(ClusterId)), node(), [1..=u32::MAX, 0..=u32::MAX], "[a-z0-9.]{0,20}:[0-9]{1,5}")
-            .prop_map(|(cluster, node, [wire_version, wire_oldest], address)| PeerHello {
-                cluster,
-                node,
-                wire_version,
-                wire_oldest,
-                address,
-            });
+    let hello = (
+        option::of(id().prop_map(ClusterId)),
+        node(),
+        [1..=u32::MAX, 0..=u32::MAX, 0..=u32::MAX],
+        "[a-z0-9.]{0,20}:[0-9]{1,5}",
+    )
+        .prop_map(|(cluster, node, [wire_version, wire_oldest, in_force], address)| PeerHello {
+            cluster,
+            node,
+            wire_version,
+            wire_oldest,
+            address,
+            in_force,
+        });
     let reasons =
         [Refusal::WrongCluster, Refusal::WrongNode, Refusal::NewerVersion, Refusal::OlderVersion, Refusal::Removed];
     let reason = prop::sample::select(reasons.to_vec());

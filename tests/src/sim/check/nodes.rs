@@ -24,6 +24,11 @@ pub(in super::super) fn nodes(world: &World) -> Result<(), Unsettled> {
         let (node, tokens) = (status.node, &status.tokens);
         return Err(Unsettled::Wrong(format!("node {node} was told of tokens what cannot be: {tokens:?}")));
     }
+    let newest = world.newest_build();
+    if let Some(status) = statuses.iter().find(|s| s.in_force != Some(newest)) {
+        let (node, in_force) = (status.node, status.in_force);
+        return Err(Unsettled::NotYet(format!("node {node} has {in_force:?} in force and all speak {newest}")));
+    }
     let applied: Vec<u64> = statuses.iter().map(|s| s.applied).collect();
     if applied.iter().any(|a| *a != applied[0]) {
         return Err(Unsettled::NotYet(format!("the nodes have applied {applied:?}")));
