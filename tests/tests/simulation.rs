@@ -74,7 +74,7 @@ fn a_slice_that_is_acknowledged_and_not_stored_is_seen() {
 
 #[test]
 fn a_slice_that_is_acknowledged_before_it_is_synced_is_seen() {
-    is_seen(Planted::SliceUnsynced, 200);
+    is_seen(Planted::SliceUnsynced, 400);
 }
 
 #[test]

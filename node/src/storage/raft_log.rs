@@ -312,7 +312,8 @@ fn recover(engine: &Engine, dir: &Path) -> Result<Recovered, StorageError> {
         if !is_behind_what_was_synced(engine, &error, recovered.last_index()) {
             return Err(told(error));
         }
-        check(&recovered).map_err(|why| StorageError::damaged(WHAT, dir, why))?;
+        // This node never said that it had them, so it does not matter here whether others committed them meanwhile.
+        recovered.hard_state.commit = recovered.hard_state.commit.min(recovered.last_index());
         tracing::warn!(last = recovered.last_index(), "entries that a crash tore before they were synced are cut off");
         cut_off(engine, &recovered).map_err(told)?;
     }
@@ -329,15 +330,13 @@ fn is_behind_what_was_synced(engine: &Engine, error: &raft_engine::Error, last: 
 /// The engine forgets what it still knows behind these entries.
 fn cut_off(engine: &Engine, kept: &Recovered) -> raft_engine::Result<()> {
     let mut batch = LogBatch::default();
-    match kept.entries.last() {
-        Some(last) => batch.add_entries::<Entries>(REGION, std::slice::from_ref(last))?,
-        None => {
-            batch.add_command(REGION, Command::Clean);
-            put_base(&mut batch, kept.base)?;
-            batch.put_message(REGION, HARD_STATE.to_vec(), &kept.hard_state)?;
-            batch.put_message(REGION, CONF_STATE.to_vec(), &kept.conf_state)?;
-        }
+    if kept.entries.is_empty() {
+        batch.add_command(REGION, Command::Clean);
+        put_base(&mut batch, kept.base)?;
+        batch.put_message(REGION, CONF_STATE.to_vec(), &kept.conf_state)?;
     }
+    batch.put_message(REGION, HARD_STATE.to_vec(), &kept.hard_state)?;
+    batch.add_entries::<Entries>(REGION, kept.entries.last().map_or(&[], std::slice::from_ref))?;
     engine.write(&mut batch, true).map(|_| ())
 }
 

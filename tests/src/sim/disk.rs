@@ -4,7 +4,7 @@
 //!   under way, each whole, and tears the next one: the real log cuts all of that off, the state of the vote with the entries, and
 //!   what is behind it. Only where more was written behind it before the sync, and is there, the log goes on to the last whole write,
 //!   and lacks the entries of the torn one: these and what follows them are cut off, the state of the vote is the newest
-//!   (`node/storage/raft_log`). If that names more as committed than the log holds, it is taken for damage.
+//!   (`node/storage/raft_log`).
 //! * The state store: changes are readable once applied and durable at the next checkpoint; a crash goes back to that one.
 //! * Slices: each is there when a sync that began after it was written completes. A crash before that loses it, or tears it, and
 //!   the next start drops what is torn; or all of it is there, though nobody was told.
@@ -21,9 +21,6 @@ use std::ops::Bound;
 use std::sync::{Arc, RwLock};
 
 pub(super) type State = BTreeMap<Key, Value>;
-
-/// After a crash the log lacks what it says was committed: it is moved away as damaged, and the state with it.
-pub(super) const LOG_LOST: &str = "torn log and state moved away";
 
 /// The state store as the machine reads it.
 #[derive(Debug, Default)]
@@ -199,7 +196,7 @@ impl Disk {
     }
 
     /// The power goes: some of what was under way made it. What became of the rest, for who counts.
-    pub(super) fn crash(&mut self, rng: &mut Rng, may_lose_log: bool) -> Vec<&'static str> {
+    pub(super) fn crash(&mut self, rng: &mut Rng) -> Vec<&'static str> {
         let mut left = Vec::new();
         for (id, data) in std::mem::take(&mut self.written).into_values() {
             left.push(match rng.below(3) {
@@ -218,7 +215,8 @@ impl Disk {
             left.push("torn log write");
         }
         if torn.len() > 1 && rng.one_in(2) {
-            left.push(self.keep_behind_a_hole(torn, rng, may_lose_log));
+            left.push("torn log write in the middle");
+            self.keep_behind_a_hole(torn, rng);
         }
         self.found.get_mut().clear();
         // The machine that is gone may still be read by nobody; the new one gets a store of its own.
@@ -228,8 +226,7 @@ impl Disk {
     }
 
     /// The middle of a write is missing, its end and some writes behind it are there: what became of the log.
-    fn keep_behind_a_hole(&mut self, mut torn: VecDeque<LogWrite>, rng: &mut Rng, may_lose_log: bool) -> &'static str {
-        let before = self.log.clone();
+    fn keep_behind_a_hole(&mut self, mut torn: VecDeque<LogWrite>, rng: &mut Rng) {
         torn.truncate(2 + rng.below(torn.len() - 1));
         for (at, mut write) in torn.into_iter().enumerate() {
             if write.reset_to.is_some() {
@@ -243,15 +240,10 @@ impl Disk {
             }
             self.keep(LogWrite { reset_to: None, ..write });
         }
-        if self.log.hard_state.as_ref().is_none_or(|hard_state| hard_state.commit <= self.last()) {
-            return "torn log write in the middle";
+        let last = self.last();
+        if let Some(hard_state) = &mut self.log.hard_state {
+            hard_state.commit = hard_state.commit.min(last);
         }
-        if !may_lose_log {
-            self.log = before;
-            return "torn log write cut off";
-        }
-        self.lose_log();
-        LOG_LOST
     }
 
     /// A copy that can be served. One that is damaged is found out by this.

@@ -1,7 +1,7 @@
 //! A node: its machine, and the double of the shell around it.
 
 use super::clock::Clock;
-use super::disk::{Disk, LOG_LOST};
+use super::disk::Disk;
 use super::faults::Blackout;
 use super::members::LISTED_WITHIN_US;
 use super::mount::Conn as SimConn;
@@ -154,11 +154,7 @@ impl World {
         self.trace.note(self.now, || format!("node {} is killed", node + 1));
         self.nodes[node].life += 1;
         self.nodes[node].frozen_until = 0;
-        // What is torn is not what a majority committed, so this is a minority: but one with a lost disk may be more.
-        let may_lose_log = self.nodes.iter().all(|node| node.erased == 0);
-        let sim = &mut self.nodes[node];
-        let left = sim.disk.crash(&mut self.rng, may_lose_log);
-        sim.erased += u64::from(left.contains(&LOG_LOST));
+        let left = self.nodes[node].disk.crash(&mut self.rng);
         left.into_iter().for_each(|kind| self.stats.count(kind));
         self.puts_of_the_dead(node);
         for peer in 0..self.nodes.len() {
@@ -322,7 +318,14 @@ impl World {
             let slow = self.nodes[node].slow_disk || self.plan.planted == Some(Planted::EarlyPersisted);
             let hangs = self.nodes[node].disk_hangs_until.saturating_sub(self.now);
             let cut = self.nodes[node].blackout.is_some_and(|blackout| !blackout.of_slice);
-            let delay = hangs + self.rng.delay(if slow || cut { 60_000 } else { 300 });
+            let delay = hangs
+                + self.rng.delay(if cut {
+                    300_000
+                } else if slow {
+                    60_000
+                } else {
+                    300
+                });
             self.syncs(node, false, delay);
             self.after(delay, Event::LogSynced(node, life));
         }
