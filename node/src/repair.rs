@@ -25,6 +25,8 @@ const SCRUB_BYTES: u64 = 4 << 20;
 const TAKE_FOR: Duration = Duration::from_secs(30);
 /// What became of a copy that was said to be here is known after so long: if it is not listed then, nobody heard.
 const LISTED_WITHIN: Duration = Duration::from_secs(300);
+/// How often the cluster is told how far a walk is with what is lacked here.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// Slices fetched at once.
 const FETCHES: usize = 4;
 
@@ -79,6 +81,7 @@ impl Repair {
         let Some(mut walking) = self.decisions.begin(reader, self.now())? else { return Ok(true) };
         let take_until = Instant::now() + take_for;
         let mut copied = 0;
+        let mut told = None;
         loop {
             self.drop_spare_copies().await;
             let (now, may_take) = (self.now(), Instant::now() < take_until);
@@ -91,6 +94,11 @@ impl Repair {
                 copied += u64::from(made == Made::Copy);
                 walking.made(copying, made);
             }
+            let fetching = self.decisions.fetching(&walking, self.now());
+            if told.is_none_or(|at: Instant| at.elapsed() >= TELL_EVERY) {
+                told = Some(Instant::now());
+                let _stopped = self.events.send(Event::Input(Input::Fetching(fetching)));
+            }
             if takes {
                 tokio::time::sleep(mending.elapsed()).await;
             }
@@ -99,9 +107,12 @@ impl Repair {
         if copied > 0 {
             tracing::info!(copied, "copies of slices were made here");
         }
-        let ended = self.decisions.end(walking, &self.slices.reader);
-        let _stopped = self.events.send(Event::Input(Input::Walked(ended.walk)));
-        self.slices.note_found(ended.survey);
+        let now = self.now();
+        let ended = self.decisions.end(walking, &self.slices.reader, now);
+        for news in [Input::Walked(ended.walk), Input::Fetching(ended.fetching)] {
+            let _stopped = self.events.send(Event::Input(news));
+        }
+        self.slices.note_found(ended.survey, now);
         Ok(ended.all_is_well)
     }
 

@@ -10,7 +10,7 @@ use crate::storage::{SliceError, SliceStore};
 use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::{Fault, Key, SliceInfo, Store, Value};
 use baton_core::mount::{SliceFault, SlicePart};
-use baton_core::node::{Reader, Space, Survey, copies_wanted, enough_copies, is_full, is_full_disk, place};
+use baton_core::node::{Pace, Reader, Space, Survey, copies_wanted, enough_copies, is_full, is_full_disk, place};
 use baton_core::types::{Members, NodeId, SessionId, SliceId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,22 +57,28 @@ const LOOK_STEP: usize = 1024;
 /// Slices in one answer, of up to 4 MiB each.
 const VERIFY_STEP: usize = 32;
 
-/// What the last walk over all slices found.
-#[derive(Clone, Debug)]
+/// What the last walk over all slices found, and how fast it gets less from walk to walk.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Found {
-    pub(crate) at: Instant,
     pub(crate) survey: Survey,
-    /// How long it takes to make the copies that are missing, as fast as between the walk before and this one.
-    pub(crate) left: Option<Duration>,
+    /// The copies that are missing.
+    pub(crate) making: Pace,
+    /// The bytes that move to emptier disks.
+    pub(crate) moving: Pace,
+    /// By node that leaves, what it keeps and somebody else should have first.
+    pub(crate) leaving: BTreeMap<NodeId, Pace>,
 }
 
 impl Found {
-    fn after(before: Option<&Found>, at: Instant, survey: Survey) -> Found {
-        let left = before.and_then(|before| {
-            let made = before.survey.short.checked_sub(survey.short).filter(|made| *made > 0)?;
-            Some(at.duration_since(before.at).mul_f64(survey.short as f64 / made as f64))
-        });
-        Found { at, survey, left }
+    /// A walk found this, at this moment.
+    fn look(&mut self, survey: Survey, now: u64) {
+        self.making.look(now, survey.short);
+        self.moving.look(now, survey.to_move);
+        self.leaving.retain(|node, _| survey.needed.contains_key(node));
+        for (node, left) in &survey.needed {
+            self.leaving.entry(*node).or_default().look(now, *left);
+        }
+        self.survey = survey;
     }
 }
 
@@ -149,9 +155,9 @@ impl Slices {
         *self.members.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = members;
     }
 
-    pub(crate) fn note_found(&self, survey: Survey) {
+    pub(crate) fn note_found(&self, survey: Survey, now: u64) {
         let mut found = self.found.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *found = Some(Found::after(found.as_ref(), Instant::now(), survey));
+        found.get_or_insert_default().look(survey, now);
     }
 
     fn note_slow<'n>(&self, nodes: impl Iterator<Item = &'n NodeId>) {
@@ -390,14 +396,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_takes_as_long_as_what_was_made() {
-        let start = Instant::now();
-        let after = |before: Option<&Found>, seconds, short| {
-            Found::after(before, start + Duration::from_secs(seconds), Survey { short, ..Survey::default() })
+    fn each_thing_that_is_under_way_has_its_own_pace() {
+        let mut found = Found::default();
+        let mut look = |second: u64, short, to_move, needed: &[(u64, u64)]| {
+            let needed = needed.iter().map(|(node, left)| (NodeId(*node), *left)).collect();
+            found.look(Survey { slices: 100, short, to_move, needed }, second * 1_000_000);
+            let left = |pace: &Pace| pace.left().map(|left| left.as_secs());
+            let leaving = found.leaving.iter().map(|(node, pace)| (node.0, left(pace))).collect::<Vec<_>>();
+            (left(&found.making), left(&found.moving), leaving)
         };
-        let before = after(None, 0, 100);
-        let now = after(Some(&before), 10, 60);
-        assert_eq!(now.left, Some(Duration::from_secs(15)));
-        assert_eq!(after(Some(&now), 20, 60).left, None, "nobody knows");
+        assert_eq!(look(0, 100, 0, &[(4, 90)]), (None, None, vec![(4, None)]));
+        assert_eq!(look(10, 60, 0, &[(4, 60), (5, 7)]), (Some(15), None, vec![(4, Some(20)), (5, None)]));
+        assert_eq!(look(20, 0, 5_000, &[]), (None, None, vec![]));
+        assert_eq!(look(30, 0, 4_000, &[(4, 9)]), (None, Some(40), vec![(4, None)]), "it was called off between");
     }
 }

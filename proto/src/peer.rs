@@ -6,7 +6,7 @@ use crate::session::have_one_in_common;
 use crate::session::{read_client, read_commands, read_question, wire_commands, wire_question, wire_who_holds};
 use crate::v1::{self, to_peer};
 use crate::{WIRE_OLDEST, WIRE_VERSION};
-use baton_core::node::{PARCEL_MAX, Parcel, Seat, Space, Speaks, ToPeer, ViewId, Walked};
+use baton_core::node::{Fetching, PARCEL_MAX, Parcel, Seat, Space, Speaks, ToPeer, ViewId, Walked};
 use baton_core::token::{self, Grant, Mode, Say};
 use baton_core::types::{ClusterId, NodeId, SessionId};
 use std::collections::BTreeMap;
@@ -235,8 +235,9 @@ impl From<ToPeer> for v1::ToPeer {
                 Is::Replies(to_peer::Replies { replies: replies.into_iter().map(numbered).collect() })
             }
             ToPeer::Again(sessions) => Is::Again(to_peer::Again { sessions: sessions.into_wire() }),
-            ToPeer::Report { sessions, space, applied, walked: Walked { life, began, lacks } } => {
-                let walked = Some(to_peer::Walked { life, began, lacks });
+            ToPeer::Report { sessions, space, applied, walked: Walked { life, began, lacks, fetching } } => {
+                let Fetching { lacks: to_fetch, left_us: fetch_us, in_vain } = fetching;
+                let walked = Some(to_peer::Walked { life, began, lacks, to_fetch, fetch_us, in_vain });
                 Is::Report(to_peer::Report {
                     sessions: sessions.into_wire(),
                     space: space.into_wire(),
@@ -327,9 +328,10 @@ impl TryFrom<v1::ToPeer> for ToPeer {
                 space: need(report.space, "report.space")?,
                 applied: report.applied,
                 walked: {
-                    let to_peer::Walked { life, began, lacks } =
+                    let to_peer::Walked { life, began, lacks, to_fetch, fetch_us, in_vain } =
                         report.walked.ok_or(Why::Missing.at("report.walked"))?;
-                    Walked { life, began, lacks }
+                    let fetching = Fetching { lacks: to_fetch, left_us: fetch_us, in_vain };
+                    Walked { life, began, lacks, fetching }
                 },
             },
             Is::WhoHolds(who) => ToPeer::WhoHolds { round: who.round, inos: need(who.inos, "who_holds.inos")? },

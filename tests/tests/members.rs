@@ -193,9 +193,17 @@ fn nobody_leaves_while_another_lacks_what_it_should_keep() {
     cluster.restart(lost);
     cluster.wait_caught_up_in_log(lost, Duration::from_secs(60));
     let leaving = cluster.begin_removal(leaves);
-    eventually("the leader knows what it lacks", Duration::from_secs(30), || {
-        let status = cluster.status(cluster.leader());
-        status.health.iter().any(|line| line.starts_with(&format!("node {lost} lacks "))).then_some(())
+    let says = |begin: &str, end: &str| {
+        let health = cluster.status(cluster.leader()).health;
+        health.iter().any(|line| line.starts_with(begin) && line.ends_with(end)).then_some(())
+    };
+    let lacks = format!("node {lost} lacks ");
+    eventually("the leader knows what it lacks, and why it does not get it", Duration::from_secs(30), || {
+        says(&lacks, " slices that it should keep; waits: its disk is full")
+    });
+    eventually("it is said for what the one that leaves waits", Duration::from_secs(30), || {
+        let why = format!("; waits: node {lost} has not found yet that it has all it should keep");
+        says(&format!("node {leaves} leaves: no slices still to be copied"), &why)
     });
     std::thread::sleep(Duration::from_secs(8)); // walks enough for everybody
     assert!(cluster.status(cluster.leader()).nodes.iter().any(|node| node.id == leaves), "it went");

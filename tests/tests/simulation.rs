@@ -1,11 +1,25 @@
 //! A bounded sample of what `sim` runs by the thousand, and the proof that its checkers see.
 
-use baton_tests::sim::{Plan, Planted, Size, run};
+use baton_tests::sim::{Plan, Planted, Size, Stats, run};
+
+/// What disks that lose their power do, and what becomes of slices on their way.
+const TORN: [&str; 8] = [
+    "torn log write",
+    "torn log write in the middle",
+    "unsynced slice lost",
+    "unsynced slice torn",
+    "unsynced slice there",
+    "slice stored by one",
+    "slice stored by too few",
+    "node died while it stored a slice",
+];
 
 #[test]
 fn seeds_pass() {
+    let mut total = Stats::default();
     for seed in 1..=60 {
         let verdict = run(Plan::new(seed, Size::Small));
+        total.add(&verdict.stats);
         if let Some(failure) = verdict.failure {
             panic!(
                 "seed {seed}: {}\nreplay: cargo run -p baton-tests --bin sim -- --seed {seed} --trace",
@@ -13,6 +27,9 @@ fn seeds_pass() {
             );
         }
         assert!(verdict.stats.operations > 0, "seed {seed} did nothing");
+    }
+    for kind in TORN {
+        assert!(total.faults.contains_key(kind), "no {kind} in the sample: {:?}", total.faults);
     }
 }
 
@@ -53,6 +70,11 @@ fn a_reader_without_a_lease_is_seen() {
 #[test]
 fn a_slice_that_is_acknowledged_and_not_stored_is_seen() {
     is_seen(Planted::SliceNotStored, 20);
+}
+
+#[test]
+fn a_slice_that_is_acknowledged_before_it_is_synced_is_seen() {
+    is_seen(Planted::SliceUnsynced, 400);
 }
 
 #[test]

@@ -59,6 +59,7 @@ fn as_json(status: &StatusReply) -> serde_json::Value {
                 "lag": n.lag, "disk_total": n.disk_total, "disk_free": n.disk_free, "slices": n.slices,
                 "slice_bytes": n.slice_bytes, "region": n.region, "in_tree": n.in_tree, "parent": n.parent,
                 "leaves": n.leaves, "still_needed": n.still_needed, "lacks": n.lacks, "away": n.away,
+                "to_fetch": n.to_fetch, "fetch_ms": n.fetch_ms, "leave_ms": n.leave_ms,
             })
         })
         .collect();
@@ -71,7 +72,8 @@ fn as_json(status: &StatusReply) -> serde_json::Value {
         "cluster": status.cluster.map(|c| format!("{c:016x}")), "node": status.node, "version": status.version,
         "uptime_ms": status.uptime_ms, "leader": status.leader, "term": status.term, "inodes": status.inodes,
         "allocated": status.allocated, "nodes": nodes, "mounts": mounts, "tree": status.tree, "health": status.health,
-        "slices_short": status.slices_short,
+        "slices_short": status.slices_short, "short_ms": status.short_ms, "to_move": status.to_move,
+        "move_ms": status.move_ms,
     })
 }
 

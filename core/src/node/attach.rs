@@ -538,7 +538,8 @@ impl NodeMachine {
                         *heard = false;
                     }
                 }
-                let walked = Walked { life: self.config.seed, began: self.walk.began, lacks: self.walk.lacks };
+                let (life, fetching) = (self.config.seed, self.fetching);
+                let walked = Walked { life, began: self.walk.began, lacks: self.walk.lacks, fetching };
                 self.send(leader, ToPeer::Report { sessions, space, applied: self.applied.0, walked });
             }
             self.tell_spaces();

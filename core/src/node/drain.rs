@@ -16,6 +16,7 @@
 //! Where copies are lost for good nobody could ever go; so an operator may say of a node that it goes with what it has.
 
 use super::NodeMachine;
+use super::fetching::Fetching;
 use super::io::Output;
 use super::members::listed;
 use super::messages::Item;
@@ -47,6 +48,8 @@ pub struct Walked {
     pub life: u64,
     pub began: u64,
     pub lacks: u64,
+    /// How far it is with them: newer than the walk, and for people only.
+    pub fetching: Fetching,
 }
 
 /// What a leader knows about who may go.
@@ -154,6 +157,15 @@ impl NodeMachine {
         if spare == Some(self.config.id) {
             self.out.push(Output::SpareCopy(id));
         }
+    }
+
+    /// How far a node is with what it lacks, as it said last in this life.
+    pub(super) fn fetching(&self, node: NodeId) -> Option<Fetching> {
+        if node == self.config.id {
+            return Some(self.fetching);
+        }
+        let walked = self.lead.drain.walked.get(&node).filter(|walked| self.life_of(node) == Some(walked.life));
+        walked.map(|walked| walked.fetching)
     }
 
     /// How many copies a node lacks, as far as the leader knows from a walk that counts.

@@ -1,6 +1,7 @@
 //! What goes into the node's machine and what comes out of it.
 
 use super::drain::Walk;
+use super::fetching::Fetching;
 use super::merging::{MergeOrder, Merged};
 use super::messages::{Space, ToPeer};
 use super::version::Unspoken;
@@ -82,6 +83,8 @@ pub enum Input {
     GiveUp(NodeId),
     /// This node's shell walked over all slices.
     Walked(Walk),
+    /// How far it is with what this node lacks.
+    Fetching(Fetching),
 }
 
 /// A write to the Raft log. Writes are carried out in order; the machine waits for [`Input::Persisted`] before it lets

@@ -32,6 +32,7 @@ mod breaks;
 mod copies;
 mod drain;
 mod edges;
+mod fetching;
 mod freezing;
 mod garbage;
 mod io;
@@ -43,6 +44,7 @@ mod members;
 mod merging;
 mod messages;
 mod orphans;
+mod pace;
 mod placement;
 mod raft_drive;
 mod repair;
@@ -57,10 +59,12 @@ mod view;
 pub use copies::CopyRow;
 pub use drain::{Walk, Walked};
 pub use edges::Parcel;
+pub use fetching::Fetching;
 pub use io::{Changes, Conn, Input, LogWrite, Now, Output};
 pub use members::listed;
 pub use merging::{Looked, MergeOrder, MergeRule, Merged};
 pub use messages::{Batch, Item, Seat, Space, ToPeer, ViewId};
+pub use pace::{Pace, roughly};
 pub use placement::{copies_wanted, enough_copies, is_full, is_full_disk, place, spare_copy};
 pub use repair::{Copying, Ended, Made, Repair, Survey, Walking};
 pub use shares::{Shares, Takeover};
@@ -227,6 +231,7 @@ pub struct NodeMachine {
     peer_applied: BTreeMap<NodeId, u64>,
     /// What was found when all slices were walked over last.
     walk: Walk,
+    fetching: Fetching,
     log_tail: u64,
     /// Commands carried out since the start, by kind.
     carried_out: BTreeMap<&'static str, u64>,
@@ -302,6 +307,7 @@ impl NodeMachine {
             peer_applied: BTreeMap::new(),
             freezing: Default::default(),
             walk: Walk::default(),
+            fetching: Fetching::default(),
             log_tail: LOG_TAIL,
             carried_out: BTreeMap::new(),
             config,
@@ -390,6 +396,7 @@ impl NodeMachine {
             Input::StepDown => self.step_down(),
             Input::GiveUp(node) => self.lead.drain.give_up(node),
             Input::Walked(walk) => self.walked(walk),
+            Input::Fetching(fetching) => self.fetching = fetching,
         }
     }
 

@@ -16,6 +16,7 @@
 //! * At its end a walk says what the leader must know before it lets a node or a copy go ([`super::drain`]).
 
 use super::drain::Walk;
+use super::fetching::{Ahead, Fetching, Lacking};
 use super::io::Input;
 use super::members::listed;
 use super::placement::{copies_wanted, is_full_disk, missing, spare_copy, wants_copy};
@@ -39,6 +40,7 @@ pub struct Repair {
     spare: BTreeSet<SliceId>,
     /// What the nodes kept when the walk before looked, if copies may move.
     shares: Option<Shares>,
+    lacking: Lacking,
 }
 
 /// A walk over all slices, under way.
@@ -51,6 +53,7 @@ pub struct Walking {
     walk: Walk,
     survey: Survey,
     took: bool,
+    ahead: Option<Ahead>,
 }
 
 /// A copy that is to be made here.
@@ -91,6 +94,7 @@ pub struct Survey {
 pub struct Ended {
     pub walk: Walk,
     pub survey: Survey,
+    pub fetching: Fetching,
     /// There is nothing more to do that somebody can do.
     pub all_is_well: bool,
 }
@@ -106,6 +110,9 @@ impl Walking {
     pub fn made(&mut self, copying: &Copying, made: Made) {
         self.walk.lacks += u64::from(copying.listed && made == Made::Nothing);
         self.took |= copying.instead_of.is_some() && made == Made::Copy;
+        if let Some(ahead) = self.ahead.as_mut().filter(|_| copying.listed && made != Made::Nothing) {
+            ahead.fetched();
+        }
     }
 }
 
@@ -124,7 +131,14 @@ impl Survey {
 impl Repair {
     /// `listed_within_us`: what becomes of a copy that was made here is known after so long.
     pub fn new(me: NodeId, listed_within_us: u64) -> Repair {
-        Repair { me, listed_within_us, begun: BTreeMap::new(), spare: BTreeSet::new(), shares: None }
+        Repair {
+            me,
+            listed_within_us,
+            begun: BTreeMap::new(),
+            spare: BTreeSet::new(),
+            shares: None,
+            lacking: Lacking::default(),
+        }
     }
 
     /// This copy need not be here any more, as far as is known.
@@ -162,6 +176,7 @@ impl Repair {
             walk: Walk { began, ..Walk::default() },
             survey: Survey { needed, ..Survey::default() },
             took: false,
+            ahead: None,
         }))
     }
 
@@ -196,7 +211,19 @@ impl Repair {
             nodes.retain(|node| walking.members.nodes.contains_key(node));
             orders.push(Copying { id, len: info.len, nodes, listed, instead_of });
         }
+        let lacked = orders.iter().filter(|copying| copying.listed).count() as u64;
+        if walking.ahead.is_none() && lacked > 0 {
+            walking.ahead = Some(Ahead::new(walking.from, lacked));
+        }
+        if let Some(ahead) = &mut walking.ahead {
+            ahead.look(self.me, reader, most, is_here)?;
+        }
         Ok(Some(orders))
+    }
+
+    /// How far it is with what is lacked here.
+    pub fn fetching(&mut self, walking: &Walking, now: u64) -> Fetching {
+        self.lacking.walks(now, walking.ahead.as_ref())
     }
 
     /// Counts a slice; in whose place this node takes it over.
@@ -224,8 +251,9 @@ impl Repair {
         self.shares.as_ref()
     }
 
-    pub fn end(&mut self, walking: Walking, reader: &Reader) -> Ended {
-        let Walking { members, now_kept, mut walk, survey, took, .. } = walking;
+    pub fn end(&mut self, walking: Walking, reader: &Reader, now: u64) -> Ended {
+        let Walking { members, now_kept, mut walk, survey, took, ahead, .. } = walking;
+        let fetching = self.lacking.walked(now, ahead.as_ref(), walk.lacks);
         let spaces = reader.spaces();
         // Where too few nodes are left, nobody can make what is missing.
         let has_room = |node: &&NodeId| !spaces.get(*node).is_some_and(is_full_disk);
@@ -235,7 +263,7 @@ impl Repair {
         let all_is_well = may_move && !is_short && walk.spare.is_empty() && !took;
         self.shares = may_move.then(|| now_kept.with_room(&spaces));
         walk.drained = survey.needed.iter().filter(|(_, left)| **left == 0).map(|(node, _)| *node).collect();
-        Ended { walk, survey, all_is_well }
+        Ended { walk, survey, fetching, all_is_well }
     }
 }
 
@@ -283,7 +311,7 @@ mod tests {
             orders.iter().for_each(|copying| walking.made(copying, made));
             ordered.extend(orders);
         }
-        (ordered, repair.end(walking, reader))
+        (ordered, repair.end(walking, reader, now))
     }
 
     fn numbers(orders: &[Copying]) -> Vec<u64> {
@@ -299,6 +327,32 @@ mod tests {
         assert!(orders[0].listed && orders[0].news().is_none(), "the others think it is here: {orders:?}");
         let (_, ended) = walk(&mut repair, &reader, 1, &[0], Made::Copy);
         assert_eq!((ended.walk.lacks, ended.all_is_well, ended.survey.slices, ended.walk.began), (0, true, 3, 7));
+    }
+
+    #[test]
+    fn what_is_still_lacked_is_counted_ahead_and_how_long_it_takes_is_known_while_it_is_made() {
+        const SECOND: u64 = 1_000_000;
+        let listed: Vec<&[u64]> = vec![&[1, 2, 4]; 400];
+        let reader = state(&four(), &listed, &[]);
+        let mut repair = Repair::new(ME, LISTED_WITHIN_US);
+        let mut walking = repair.begin(&reader, 0).unwrap().unwrap();
+        let (mut now, mut said) = (0, Vec::new());
+        while let Some(orders) = repair.step(&mut walking, &reader, now, 10, true, |_| false).unwrap() {
+            now += SECOND;
+            orders.iter().for_each(|copying| walking.made(copying, Made::Copy));
+            let Fetching { lacks, left_us, in_vain } = repair.fetching(&walking, now);
+            said.push((lacks, left_us.map(|us| us / SECOND), in_vain));
+        }
+        assert_eq!(said[0], (160, None, false), "counting goes on: {said:?}");
+        assert_eq!(said[2..5], [(370, None, false), (360, Some(36), false), (350, Some(35), false)], "{said:?}");
+        assert_eq!(said.last(), Some(&(0, None, false)));
+        let ended = repair.end(walking, &reader, now);
+        assert_eq!((ended.fetching, ended.walk.lacks), (Fetching::default(), 0));
+        let (_, ended) = walk(&mut repair, &reader, now, &[0], Made::Nothing);
+        assert_eq!(ended.fetching, Fetching { lacks: 399, left_us: None, in_vain: true });
+        let here: Vec<u64> = (0..400).collect();
+        let (_, ended) = walk(&mut repair, &reader, now, &here, Made::Nothing);
+        assert_eq!(ended.fetching, Fetching::default());
     }
 
     #[test]

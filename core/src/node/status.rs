@@ -1,5 +1,6 @@
 //! What a node can say about itself and the cluster: for `baton status`.
 
+use super::fetching::Fetching;
 use super::messages::Space;
 use super::{NodeMachine, Reader, TokenStatus};
 use crate::meta::{Key, Store, Value};
@@ -60,6 +61,8 @@ pub struct PeerStatus {
     pub space: Option<Space>,
     /// Copies of slices that it should have and has not, as far as the leader knows. Only the leader knows.
     pub lacks: Option<u64>,
+    /// How far it is with what it lacks, as it says itself. Only the leader knows that of others.
+    pub fetching: Option<Fetching>,
     /// Whether the leader heard of it lately. Only the leader knows.
     pub active: Option<bool>,
     /// The newest version that it speaks. Only the leader knows, of those that it heard of a moment ago.
@@ -132,6 +135,7 @@ impl NodeMachine {
             space: self.space.get(&node).map(|(space, _)| *space),
             lacks: self.lacks(node).filter(|_| self.is_leader()),
             speaks: self.speaks_up_to(node).filter(|_| self.is_leader()),
+            fetching: self.fetching(node).filter(|_| me || self.is_leader()),
             active: if me { Some(true) } else { progress.map(|p| p.recent_active) },
         }
     }

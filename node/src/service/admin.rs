@@ -1,23 +1,17 @@
+use super::health::health;
 use super::versions;
 use crate::config::check_address;
 use crate::handle::{Event, NodeHandle, NotBroken, NotChanged, NotFrozen};
-use crate::room::ROOM_MIN;
 use crate::slices::{Found, VerifiedCopy};
-use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::locks::FileLock;
 use baton_core::meta::{Fault, Key, Stop, Store, Value, check, encode_key, encode_value};
-use baton_core::node::{CopyRow, Input, PeerStatus, Speaks, Status as NodeStatus, copies_wanted};
+use baton_core::node::{CopyRow, Input, Pace, PeerStatus, Speaks, Status as NodeStatus};
 use baton_core::token::{Mode, Row};
 use baton_core::types::{Ino, Member, MemberChange, NodeId, Object, SessionId, SliceId};
 use baton_proto::v1::{self, admin_server::Admin};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tonic::{Request, Response, Status};
-
-/// A follower this many entries behind is named in the health lines.
-const LAG_WORTH_TELLING: u64 = 10_000;
-/// Below this the disk is told to be nearly full; at the reserve itself nothing more is taken.
-const SPACE_WORTH_TELLING: u64 = 2 * DISK_RESERVE;
 
 /// What does not change while a node runs.
 pub(crate) struct About {
@@ -303,6 +297,9 @@ impl AdminService {
             allocated: status.allocated,
             health: health(status, &nodes, found.as_ref()),
             slices_short: found.as_ref().map(|found| found.survey.short),
+            short_ms: found.as_ref().and_then(|found| millis(&found.making)),
+            to_move: found.as_ref().map(|found| found.survey.to_move),
+            move_ms: found.as_ref().and_then(|found| millis(&found.moving)),
             nodes,
             tree: status.tokens.view.1,
             in_force: status.in_force,
@@ -338,82 +335,13 @@ impl AdminService {
             away: peer.away,
             still_needed: found.and_then(|found| found.survey.needed.get(&peer.node).copied()),
             lacks: peer.lacks,
+            to_fetch: peer.fetching.map(|fetching| fetching.lacks),
+            fetch_ms: peer.fetching.and_then(|fetching| fetching.left_us).map(|us| us / 1000),
+            leave_ms: found.and_then(|found| found.leaving.get(&peer.node)).and_then(millis),
         }
     }
 }
 
-/// A length of time, for people.
-fn roughly(time: Duration) -> String {
-    match time.as_secs() {
-        seconds @ 0..120 => format!("{} s", seconds.max(1)),
-        seconds @ 120..7200 => format!("{} min", seconds / 60),
-        seconds => format!("{} h", seconds / 3600),
-    }
-}
-
-/// What is wrong, a line each.
-fn health(status: &NodeStatus, nodes: &[v1::NodeStatus], found: Option<&Found>) -> Vec<String> {
-    let mut lines = Vec::new();
-    if !status.waiting_for.is_empty() {
-        let names: Vec<String> = status.waiting_for.iter().map(ToString::to_string).collect();
-        lines.push(format!("waiting to hear from node {} to form the cluster", names.join(", ")));
-    } else if status.disk_hangs {
-        lines.push(format!(
-            "node {} waits for its disk: it hangs, or is full. Nothing is carried out here until it goes on",
-            status.node
-        ));
-    } else if status.leader.is_none() {
-        lines
-            .push("no leader: a majority of the voting nodes cannot be reached; nothing can be read or written".into());
-    }
-    if !status.member && status.waiting_for.is_empty() {
-        lines.push(format!("node {} does not vote until it has caught up", status.node));
-    }
-    if let Some(Found { survey, left, .. }) = found.filter(|found| found.survey.short > 0) {
-        let (short, all) = (survey.short, survey.slices);
-        let staying = nodes.iter().filter(|node| !node.leaves);
-        let wanted = copies_wanted(staying.clone().count());
-        let outlook = match left {
-            _ if staying.filter(|node| !node.away).count() < wanted => "no node is left to make them on".into(),
-            Some(left) => format!("they are being made, for about {}", roughly(*left)),
-            None => "they are being made".into(),
-        };
-        lines.push(format!("{short} of {all} slices have fewer copies than they should; {outlook}"));
-    }
-    if let Some(Found { survey, .. }) = found.filter(|found| found.survey.to_move > 0) {
-        lines.push(format!(
-            "the disks are not equally full: {} MiB move to emptier ones",
-            survey.to_move.div_ceil(1 << 20)
-        ));
-    }
-    lines.extend(versions::not_raised_yet(status.in_force, nodes));
-    let leads = status.leader == Some(status.node);
-    for node in nodes {
-        if leads && !node.reachable {
-            let so = if node.away { ", and has not been for long: its copies do not count" } else { "" };
-            lines.push(format!("node {} at {} cannot be reached{so}", node.id, node.address));
-        } else if node.away {
-            lines.push(format!("node {} was away for long: its copies do not count before it has caught up", node.id));
-        }
-        if node.leaves {
-            let left =
-                node.still_needed.map_or("not looked yet".into(), |left| format!("{left} slices still to be copied"));
-            lines.push(format!("node {} leaves: {left}", node.id));
-        }
-        if let Some(lacks) = node.lacks.filter(|lacks| *lacks > 0) {
-            lines.push(format!("node {} lacks {lacks} slices that it should keep; they are being fetched", node.id));
-        }
-        if node.lag > LAG_WORTH_TELLING {
-            lines.push(format!("node {} is {} entries behind", node.id, node.lag));
-        }
-        if node.disk_total > 0 && node.disk_free < SPACE_WORTH_TELLING {
-            let what = match node.disk_free {
-                free if free < ROOM_MIN => ": it writes nothing until there is room",
-                free if free < DISK_RESERVE => ": it takes no file data until there is room",
-                _ => "",
-            };
-            lines.push(format!("node {} has {} MiB left on its disk{what}", node.id, node.disk_free >> 20));
-        }
-    }
-    lines
+fn millis(pace: &Pace) -> Option<u64> {
+    pace.left().map(|left| left.as_millis() as u64)
 }

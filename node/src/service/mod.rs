@@ -2,6 +2,7 @@
 //! with the reason, and nothing else.
 
 mod admin;
+mod health;
 mod mount;
 mod outgoing;
 mod peers;

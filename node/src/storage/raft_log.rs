@@ -5,13 +5,16 @@
 //!
 //! Invariants:
 //! * entries follow each other without a hole, the first one directly behind the base;
-//! * one write is atomic: after a crash all of it is there or none;
+//! * one write is atomic: after a crash all of it is there or none, but where a later one of the same sync is there: then its
+//!   entries may be missing, and what follows them is cut off;
 //! * the base moves on disk, synced, before any file that holds older entries is removed;
 //! * after a failed write or sync nothing more is written: what the disk holds is not known until it is read again.
 //!
-//! A tail torn by a power cut is cut off when the log is opened (it was never acknowledged). A batch that is damaged is told
-//! from a torn one only where a later file, or the commit index, shows that the log went on behind it; a node should also
-//! compare [`Recovered::last_index`] with its state's applied index, which a log never ends before.
+//! A tail torn by a power cut is cut off when the log is opened (it was never acknowledged). The engine does that where the last
+//! batch is torn. Where one before it is, of those that were to be synced together, its end may be there and its entries not:
+//! so every write says up to where the log was synced before it, and what cannot be read behind that is cut off here. A batch that
+//! is damaged is told from a torn one only where that, a later file, or the commit index shows that the log went on behind it; a
+//! node should also compare [`Recovered::last_index`] with its state's applied index, which a log never ends before.
 
 use super::{Mark, StorageError};
 use raft::eraftpb::{ConfState, Entry, HardState};
@@ -25,6 +28,7 @@ const REGION: u64 = 1;
 const HARD_STATE: &[u8] = b"hard-state";
 const CONF_STATE: &[u8] = b"conf-state";
 const BASE: &[u8] = b"base";
+const SYNCED: &[u8] = b"synced";
 /// Small enough that a compaction soon frees a file, large enough that a rotation is rare.
 const FILE_BYTES: u64 = 32 * 1024 * 1024;
 /// Files are removed (or kept for use again) once there is more than this.
@@ -83,6 +87,8 @@ pub struct RaftLog {
 struct Span {
     base: Mark,
     last: u64,
+    /// Entries up to this one were synced before the write that comes next.
+    synced: u64,
     hard_state: HardState,
     conf_state: ConfState,
     failed: bool,
@@ -96,6 +102,7 @@ impl RaftLog {
     fn open_with_files_of(dir: &Path, file_bytes: u64) -> Result<(RaftLog, Recovered), StorageError> {
         const WHAT: &str = "open the Raft log in";
         std::fs::create_dir_all(dir).map_err(StorageError::io("create the Raft log's folder", dir))?;
+        sync_all(dir).map_err(StorageError::io("sync the Raft log in", dir))?;
         let config = config(dir, file_bytes)?;
         // Damage that the engine's own checks did not foresee ends in an assertion.
         let engine = catch_unwind(AssertUnwindSafe(|| Engine::open(config)))
@@ -105,6 +112,7 @@ impl RaftLog {
         let span = Span {
             base: recovered.base,
             last: recovered.last_index(),
+            synced: recovered.last_index(),
             hard_state: recovered.hard_state.clone(),
             conf_state: recovered.conf_state.clone(),
             failed: false,
@@ -122,6 +130,9 @@ impl RaftLog {
         let mut batch = encode(write, &next).map_err(|error| engine_error(WHAT, &self.dir, error))?;
         self.write(WHAT, &mut span, &mut batch, sync)?;
         *span = next;
+        if sync {
+            span.synced = span.last;
+        }
         Ok(())
     }
 
@@ -194,7 +205,7 @@ impl Span {
     fn after(&self, write: &LogWrite) -> Result<Span, String> {
         let mut next = self.clone();
         if let Some(base) = write.reset_to {
-            (next.base, next.last) = (base, base.index);
+            (next.base, next.last, next.synced) = (base, base.index, base.index);
         }
         if let Some(state) = &write.hard_state {
             next.hard_state = state.clone();
@@ -212,9 +223,21 @@ impl Span {
                 return Err(format!("entry {} does not follow a log from {} to {last}", entry.index, base.index + 1));
             }
             next.last = entry.index;
+            next.synced = next.synced.min(entry.index - 1);
         }
         Ok(next)
     }
+}
+
+/// What a process that was killed had written and not synced can be read, and is taken for durable: so it is made to be.
+fn sync_all(dir: &Path) -> std::io::Result<()> {
+    for file in std::fs::read_dir(dir)? {
+        let path = file?.path();
+        if path.extension().is_some_and(|kind| kind == "raftlog") {
+            std::fs::File::open(path)?.sync_data()?;
+        }
+    }
+    Ok(())
 }
 
 fn config(dir: &Path, file_bytes: u64) -> Result<Config, StorageError> {
@@ -254,6 +277,9 @@ fn encode(write: &LogWrite, next: &Span) -> raft_engine::Result<LogBatch> {
     if reset || write.conf_state.is_some() {
         batch.put_message(REGION, CONF_STATE.to_vec(), &next.conf_state)?;
     }
+    if !write.entries.is_empty() {
+        batch.put(REGION, SYNCED.to_vec(), next.synced.to_le_bytes().to_vec())?;
+    }
     batch.add_entries::<Entries>(REGION, &write.entries)?;
     Ok(batch)
 }
@@ -275,14 +301,43 @@ fn recover(engine: &Engine, dir: &Path) -> Result<Recovered, StorageError> {
     const WHAT: &str = "read the Raft log in";
     let told = |error| engine_error(WHAT, dir, error);
     let base = read_base(engine, dir)?;
-    let recovered = Recovered {
+    let mut recovered = Recovered {
         hard_state: engine.get_message(REGION, HARD_STATE).map_err(told)?.unwrap_or_default(),
         conf_state: engine.get_message(REGION, CONF_STATE).map_err(told)?.unwrap_or_default(),
         base,
-        entries: read_entries(engine, base).map_err(told)?,
+        entries: Vec::new(),
     };
+    let unread = read_entries(engine, base, &mut recovered.entries).err();
+    if let Some(error) = unread {
+        if !is_behind_what_was_synced(engine, &error, recovered.last_index()) {
+            return Err(told(error));
+        }
+        // This node never said that it had them, so it does not matter here whether others committed them meanwhile.
+        recovered.hard_state.commit = recovered.hard_state.commit.min(recovered.last_index());
+        tracing::warn!(last = recovered.last_index(), "entries that a crash tore before they were synced are cut off");
+        cut_off(engine, &recovered).map_err(told)?;
+    }
     check(&recovered).map_err(|why| StorageError::damaged(WHAT, dir, why))?;
     Ok(recovered)
+}
+
+/// Whether what cannot be read behind this entry was never said to be on the disk.
+fn is_behind_what_was_synced(engine: &Engine, error: &raft_engine::Error, last: u64) -> bool {
+    let synced = engine.get(REGION, SYNCED).and_then(|value| value.try_into().ok()).map(u64::from_le_bytes);
+    matches!(error, raft_engine::Error::Corruption(_)) && synced.is_some_and(|synced| synced <= last)
+}
+
+/// The engine forgets what it still knows behind these entries.
+fn cut_off(engine: &Engine, kept: &Recovered) -> raft_engine::Result<()> {
+    let mut batch = LogBatch::default();
+    if kept.entries.is_empty() {
+        batch.add_command(REGION, Command::Clean);
+        put_base(&mut batch, kept.base)?;
+        batch.put_message(REGION, CONF_STATE.to_vec(), &kept.conf_state)?;
+    }
+    batch.put_message(REGION, HARD_STATE.to_vec(), &kept.hard_state)?;
+    batch.add_entries::<Entries>(REGION, kept.entries.last().map_or(&[], std::slice::from_ref))?;
+    engine.write(&mut batch, true).map(|_| ())
 }
 
 fn read_base(engine: &Engine, dir: &Path) -> Result<Mark, StorageError> {
@@ -294,20 +349,19 @@ fn read_base(engine: &Engine, dir: &Path) -> Result<Mark, StorageError> {
     }
 }
 
-/// The entries behind `base`. The engine may still know some before it.
-fn read_entries(engine: &Engine, base: Mark) -> raft_engine::Result<Vec<Entry>> {
-    let mut entries = Vec::new();
+/// The entries behind `base`, or those before one that cannot be read. The engine may still know some before it.
+fn read_entries(engine: &Engine, base: Mark, entries: &mut Vec<Entry>) -> raft_engine::Result<()> {
     let (Some(first), Some(last)) = (engine.first_index(REGION), engine.last_index(REGION)) else {
-        return Ok(entries);
+        return Ok(());
     };
     let mut next = first.max(base.index + 1);
     while next <= last {
-        match engine.fetch_entries_to::<Entries>(REGION, next, last + 1, Some(READ_BYTES), &mut entries)? {
+        match engine.fetch_entries_to::<Entries>(REGION, next, last + 1, Some(READ_BYTES), entries)? {
             0 => return Err(raft_engine::Error::EntryNotFound),
             read => next += read as u64,
         }
     }
-    Ok(entries)
+    Ok(())
 }
 
 /// Damage that leaves every batch intact shows here: a file that is missing, an end that lies before what was committed.

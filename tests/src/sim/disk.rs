@@ -1,9 +1,14 @@
 //! One node's disk: what was synced survives a crash, the rest may or may not.
 //!
-//! * The Raft log: writes become durable in order, each when a sync that began after it completes; a crash keeps a prefix of
-//!   those under way.
+//! * The Raft log: writes become durable in order, each when a sync that began after it completes. A crash keeps a prefix of those
+//!   under way, each whole, and tears the next one: the real log cuts all of that off, the state of the vote with the entries, and
+//!   what is behind it. Only where more was written behind it before the sync, and is there, the log goes on to the last whole write,
+//!   and lacks the entries of the torn one: these and what follows them are cut off, the state of the vote is the newest
+//!   (`node/storage/raft_log`).
 //! * The state store: changes are readable once applied and durable at the next checkpoint; a crash goes back to that one.
-//! * Slices and the membership flag: durable when said so.
+//! * Slices: each is there when a sync that began after it was written completes. A crash before that loses it, or tears it, and
+//!   the next start drops what is torn; or all of it is there, though nobody was told.
+//! * The membership flag: durable when said so.
 
 use super::rng::Rng;
 use baton_core::meta::{Fault, Key, Store, Value};
@@ -65,6 +70,9 @@ pub(super) struct Disk {
     /// Where the log ended when a state of this entry was taken from another node.
     imported_over: Option<(u64, (u64, u64))>,
     pub(super) slices: BTreeMap<SliceId, Bytes>,
+    /// Slices that are written and not synced, by the number of the write.
+    written: BTreeMap<u64, (SliceId, Bytes)>,
+    writes: u64,
     /// Those whose bytes are not what they were; their checksums say so to who reads them.
     pub(super) damaged: BTreeSet<SliceId>,
     /// Those of them that somebody has read.
@@ -111,6 +119,10 @@ impl Disk {
         if write.hard_state.is_some() {
             self.log.hard_state = write.hard_state;
         }
+    }
+
+    fn last(&self) -> u64 {
+        self.start().0 + self.log.entries.len() as u64
     }
 
     fn start(&self) -> (u64, u64) {
@@ -183,15 +195,55 @@ impl Disk {
         (at, before.difference(&after).copied().collect())
     }
 
-    /// The power goes: some of what was under way made it.
-    pub(super) fn crash(&mut self, rng: &mut Rng) {
+    /// The power goes: some of what was under way made it. What became of the rest, for who counts.
+    pub(super) fn crash(&mut self, rng: &mut Rng) -> Vec<&'static str> {
+        let mut left = Vec::new();
+        for (id, data) in std::mem::take(&mut self.written).into_values() {
+            left.push(match rng.below(3) {
+                0 => "unsynced slice lost",
+                1 => "unsynced slice torn",
+                _ => {
+                    self.put_slice(id, data);
+                    "unsynced slice there"
+                }
+            });
+        }
         self.syncing = rng.below(self.unsynced.len() + 1);
         self.log_synced();
-        self.unsynced.clear();
+        let torn = std::mem::take(&mut self.unsynced);
+        if !torn.is_empty() {
+            left.push("torn log write");
+        }
+        if torn.len() > 1 && rng.one_in(2) {
+            left.push("torn log write in the middle");
+            self.keep_behind_a_hole(torn, rng);
+        }
         self.found.get_mut().clear();
         // The machine that is gone may still be read by nobody; the new one gets a store of its own.
         self.readable = Arc::new(Readable(RwLock::new(self.durable.clone())));
         self.readable_at = self.durable_at;
+        left
+    }
+
+    /// The middle of a write is missing, its end and some writes behind it are there: what became of the log.
+    fn keep_behind_a_hole(&mut self, mut torn: VecDeque<LogWrite>, rng: &mut Rng) {
+        torn.truncate(2 + rng.below(torn.len() - 1));
+        for (at, mut write) in torn.into_iter().enumerate() {
+            if write.reset_to.is_some() {
+                self.keep(LogWrite { entries: Vec::new(), hard_state: None, ..write.clone() });
+            }
+            if let Some(first) = write.entries.first() {
+                self.log.entries.truncate(first.index.saturating_sub(self.start().0 + 1) as usize);
+                if at == 0 || first.index > self.last() + 1 {
+                    write.entries.clear();
+                }
+            }
+            self.keep(LogWrite { reset_to: None, ..write });
+        }
+        let last = self.last();
+        if let Some(hard_state) = &mut self.log.hard_state {
+            hard_state.commit = hard_state.commit.min(last);
+        }
     }
 
     /// A copy that can be served. One that is damaged is found out by this.
@@ -225,6 +277,20 @@ impl Disk {
         self.found.get_mut().remove(&id);
     }
 
+    /// Writes a slice: the number of the write, for when it is synced.
+    pub(super) fn write_slice(&mut self, id: SliceId, data: Bytes) -> u64 {
+        self.writes += 1;
+        self.written.insert(self.writes, (id, data));
+        self.writes
+    }
+
+    pub(super) fn slice_synced(&mut self, write: u64) {
+        if let Some((id, data)) = self.written.remove(&write) {
+            self.put_slice(id, data);
+        }
+    }
+
+    /// One that is synced already.
     pub(super) fn put_slice(&mut self, id: SliceId, data: Bytes) {
         self.slices.insert(id, data);
         self.is_sound_again(id);
@@ -251,6 +317,7 @@ impl Disk {
 
     /// The process ends in good order: nothing is left unwritten.
     pub(super) fn flush(&mut self) {
+        std::mem::take(&mut self.written).into_values().for_each(|(id, data)| self.put_slice(id, data));
         self.syncing = self.unsynced.len();
         self.log_synced();
         self.checkpoint();

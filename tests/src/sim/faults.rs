@@ -2,11 +2,18 @@
 
 use super::network::Place;
 use super::planted::Planted;
-use super::world::{Event, World};
+use super::world::{Event, Life, World};
 use baton_core::meta::ops::BreakLocks;
 use baton_core::meta::{Key, Value};
 use baton_core::node::Input;
 use baton_core::types::{Ino, SliceId};
+
+/// A power cut that comes in the next sync of a slice, or else of the log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Blackout {
+    pub(super) of_slice: bool,
+    everywhere: bool,
+}
 
 #[derive(Clone, Debug)]
 pub(super) enum Fault {
@@ -28,6 +35,8 @@ pub(super) enum Fault {
     PutBack(usize),
     /// It gets the newest there is.
     NewBuild(usize),
+    /// The power goes where something is being synced: at this node, or at all.
+    PowerCut(usize, Life, Blackout),
     /// A process ends by itself: its node is none of the cluster any more.
     Ends(usize),
 }
@@ -72,6 +81,7 @@ impl World {
                 self.tell_room(node);
             }
             Fault::DiskFast(node) => self.nodes[node].slow_disk = false,
+            Fault::PowerCut(node, life, blackout) => self.power_goes(node, life, blackout),
             Fault::Ends(node) => self.ends(node),
         }
     }
@@ -80,7 +90,7 @@ impl World {
         let node = self.rng.below(self.nodes.len());
         let mount = self.rng.below(self.mounts.len());
         let wipes = if self.plan.planted == Some(Planted::WipedMember) { 8 } else { 1 };
-        let choice = self.rng.range(0, 66 + wipes);
+        let choice = self.rng.range(0, 72 + wipes);
         if self.plan.planted == Some(Planted::DamageServed) {
             self.damage_a_slice();
         }
@@ -168,6 +178,10 @@ impl World {
             61..=62 => self.damage_a_slice(),
             63 => self.lose_log(node),
             64..=65 => self.begin_upgrade(),
+            66..=71 => {
+                let blackout = Blackout { of_slice: self.rng.one_in(2), everywhere: self.rng.one_in(3) };
+                self.nodes[node].blackout = Some(blackout);
+            }
             _ => self.wipe(node),
         }
     }
@@ -183,6 +197,24 @@ impl World {
             };
             self.after(down, Event::Fault(Fault::Restart(*node)));
         }
+    }
+
+    /// A sync begins that takes so long: if the power is to go in it, when it does.
+    pub(super) fn syncs(&mut self, node: usize, of_slice: bool, takes: u64) {
+        if let Some(blackout) = self.nodes[node].blackout.take_if(|blackout| blackout.of_slice == of_slice) {
+            let cut = self.rng.range(0, takes.max(1));
+            let life = self.nodes[node].life;
+            self.after(cut, Event::Fault(Fault::PowerCut(node, life, blackout)));
+        }
+    }
+
+    fn power_goes(&mut self, node: usize, life: Life, blackout: Blackout) {
+        if self.calm || self.nodes[node].life != life {
+            return;
+        }
+        self.stats.count(if blackout.of_slice { "power cut in a slice's sync" } else { "power cut in a log's sync" });
+        let nodes = if blackout.everywhere { (0..self.nodes.len()).collect() } else { vec![node] };
+        self.kill_for_a_while(if blackout.everywhere { "kill all" } else { "kill" }, &nodes);
     }
 
     fn order_to_break_locks(&mut self) {
@@ -410,6 +442,7 @@ impl World {
             self.nodes[node].slow_disk = false;
             self.nodes[node].disk_hangs_until = 0;
             self.nodes[node].full = false;
+            self.nodes[node].blackout = None;
             if self.nodes[node].machine.is_none() {
                 self.start_node(node);
             } else {

@@ -128,8 +128,9 @@ impl World {
             }
         }
         self.nodes[node].disk.scrub(SCRUB);
-        let ended = self.nodes[node].repair.end(walking, &reader);
+        let ended = self.nodes[node].repair.end(walking, &reader, now);
         self.give(node, Input::Walked(ended.walk));
+        self.give(node, Input::Fetching(ended.fetching));
         self.tell_room(node);
     }
 

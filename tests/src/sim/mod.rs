@@ -1,7 +1,7 @@
 //! # The simulator
 //!
 //! N nodes' machines and M mounts' machines, and everything around them played from one seed: clocks that drift and jump,
-//! a network that loses, repeats, reorders and is cut, disks that forget what was not synced, processes that die, freeze
+//! a network that loses, repeats, reorders and is cut, disks that forget or tear what was not synced, processes that die, freeze
 //! and are killed. Nothing here sleeps: time is a number, and the next event is the next thing that happens.
 //!
 //! ```text
@@ -33,6 +33,7 @@ mod mount;
 mod network;
 mod node;
 mod planted;
+mod putting;
 mod rng;
 mod run;
 mod slices;

@@ -3,6 +3,7 @@
 use super::builds::Build;
 use super::clock::Clock;
 use super::disk::Disk;
+use super::faults::Blackout;
 use super::members::LISTED_WITHIN_US;
 use super::mount::Conn as SimConn;
 use super::network::Place;
@@ -15,6 +16,7 @@ use baton_core::node::{
 };
 use baton_core::session::{Reply, ToMount, ToNode};
 use baton_core::types::{ClusterId, Cred, Members, NodeId, Owner, SliceId, Stamp};
+use std::collections::BTreeMap;
 
 /// Log entries kept behind a checkpoint: few, so that who lags needs a snapshot.
 const LOG_TAIL: u64 = 20;
@@ -33,6 +35,10 @@ pub(super) struct SimNode {
     pub(super) build: Build,
     /// No sync that begins before comes to its end before.
     pub(super) disk_hangs_until: u64,
+    /// The power is to go where it syncs next.
+    pub(super) blackout: Option<Blackout>,
+    /// Replicas that let it wait for a slice, and when.
+    pub(super) slow: BTreeMap<NodeId, u64>,
     pub(super) repair: Repair,
     /// The nodes of the cluster, as the folder has them.
     pub(super) members: Option<Members>,
@@ -69,6 +75,8 @@ impl World {
             slow_disk: false,
             build,
             disk_hangs_until: 0,
+            blackout: None,
+            slow: BTreeMap::new(),
             repair: Repair::new(NodeId(self.nodes.len() as u64 + 1), LISTED_WITHIN_US),
             members: Some(members),
             gone: false,
@@ -100,6 +108,7 @@ impl World {
         sim.repair = Repair::new(config.id, LISTED_WITHIN_US);
         sim.woken = false;
         sim.frozen_until = 0;
+        sim.slow.clear();
         let life = sim.life;
         let claims = self.plan.planted == Some(Planted::WipedMember) && sim.erased > 0;
         let now = sim.clock.read(self.now);
@@ -148,10 +157,11 @@ impl World {
             return;
         }
         self.trace.note(self.now, || format!("node {} is killed", node + 1));
-        let sim = &mut self.nodes[node];
-        sim.life += 1;
-        sim.frozen_until = 0;
-        sim.disk.crash(&mut self.rng);
+        self.nodes[node].life += 1;
+        self.nodes[node].frozen_until = 0;
+        let left = self.nodes[node].disk.crash(&mut self.rng);
+        left.into_iter().for_each(|kind| self.stats.count(kind));
+        self.puts_of_the_dead(node);
         for peer in 0..self.nodes.len() {
             if peer != node && self.rng.one_in(2) {
                 let delay = self.rng.range(100, 50_000);
@@ -321,7 +331,16 @@ impl World {
         if self.nodes[node].disk.start_sync() {
             let slow = self.nodes[node].slow_disk || self.plan.planted == Some(Planted::EarlyPersisted);
             let hangs = self.nodes[node].disk_hangs_until.saturating_sub(self.now);
-            let delay = hangs + self.rng.delay(if slow { 60_000 } else { 300 });
+            let cut = self.nodes[node].blackout.is_some_and(|blackout| !blackout.of_slice);
+            let delay = hangs
+                + self.rng.delay(if cut {
+                    300_000
+                } else if slow {
+                    60_000
+                } else {
+                    300
+                });
+            self.syncs(node, false, delay);
             self.after(delay, Event::LogSynced(node, life));
         }
     }

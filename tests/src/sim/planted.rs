@@ -9,6 +9,8 @@ pub enum Planted {
     StaleReader,
     /// Replicas acknowledge a slice that they do not store.
     SliceNotStored,
+    /// A node acknowledges a slice before it is synced.
+    SliceUnsynced,
     /// The way between a mount and its node carries a command twice, the second time under a number of its own.
     CommandTwice,
     /// A node that lost its disk says that it may vote. Rare: entries are lost only if it votes before it was caught up, for
@@ -45,10 +47,11 @@ pub enum Planted {
 }
 
 impl Planted {
-    pub const ALL: [Planted; 19] = [
+    pub const ALL: [Planted; 20] = [
         Planted::EarlyPersisted,
         Planted::StaleReader,
         Planted::SliceNotStored,
+        Planted::SliceUnsynced,
         Planted::CommandTwice,
         Planted::WipedMember,
         Planted::LostChange,
@@ -72,6 +75,7 @@ impl Planted {
             Planted::EarlyPersisted => "early-persisted",
             Planted::StaleReader => "stale-reader",
             Planted::SliceNotStored => "slice-not-stored",
+            Planted::SliceUnsynced => "slice-unsynced",
             Planted::CommandTwice => "command-twice",
             Planted::WipedMember => "wiped-member",
             Planted::LostChange => "lost-change",

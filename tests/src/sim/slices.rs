@@ -2,11 +2,11 @@
 
 use super::network::Place;
 use super::planted::Planted;
+use super::putting::For;
 use super::world::{Event, Life, World};
-use baton_core::meta::ops::SliceRef;
 use baton_core::mount::{CallId, SliceFault, SlicePart};
-use baton_core::node::{Input, Looked, MergeOrder, Merged, enough_copies, is_full, place};
-use baton_core::types::{Members, NodeId, SliceId};
+use baton_core::node::{Input, Looked, MergeOrder, Merged};
+use baton_core::types::SliceId;
 use bytes::Bytes;
 
 impl World {
@@ -21,45 +21,16 @@ impl World {
         through.then_some(node)
     }
 
-    /// The connected node stores the slice, sends it on to the others and answers when enough have it on disk.
+    /// The connected node gets the slice, if bytes get through.
     pub(super) fn put_arrives(&mut self, mount: usize, life: Life, call: CallId, id: SliceId, data: Bytes) {
         if !self.mount_lives(mount, life) {
             return;
         }
-        let outcome = match self.node_of(mount) {
-            Some(node) => self.replicate(node, id, &data),
-            None => Err(SliceFault::Unreachable),
-        };
-        // The answer may get lost though the slice was stored.
-        let outcome = if self.rng.one_in(50) { Err(SliceFault::Unreachable) } else { outcome };
+        if let Some(node) = self.node_of(mount) {
+            return self.put(node, id, data, For::Mount(mount, life, call));
+        }
         let delay = self.rng.delay(self.net.delay_us + 1_000);
-        self.after(delay, Event::PutDone(mount, life, call, id, outcome));
-    }
-
-    fn replicate(&mut self, primary: usize, id: SliceId, data: &Bytes) -> Result<Vec<NodeId>, SliceFault> {
-        let staying = self.nodes[primary].members.as_ref().map(Members::staying).unwrap_or_default();
-        let open: Vec<usize> = staying.iter().filter_map(|node| self.node_at(*node)).collect();
-        let open = open.into_iter().filter(|n| self.nodes_talk(primary, *n) && !self.nodes[*n].full);
-        let open: Vec<NodeId> = open.map(|n| NodeId(n as u64 + 1)).collect();
-        let open: Vec<(NodeId, u64)> = open.into_iter().map(|node| (node, self.rng.next())).collect();
-        let chosen = place(NodeId(primary as u64 + 1), &open, staying.len());
-        let mut kept = Vec::new();
-        for node in chosen {
-            let Some(at) = self.node_at(node) else { continue };
-            if at != primary && self.rng.one_in(20) {
-                continue;
-            }
-            if self.plan.planted != Some(Planted::SliceNotStored) || self.rng.one_in(4) {
-                self.nodes[at].disk.put_slice(id, data.clone());
-            }
-            kept.push(node);
-        }
-        if kept.len() >= enough_copies(staying.len()) {
-            return Ok(kept);
-        }
-        let has_no_room = |node: &&NodeId| self.node_at(**node).is_some_and(|at| self.nodes[at].full);
-        let full = staying.iter().filter(has_no_room).count();
-        Err(if is_full(staying.len(), full) { SliceFault::Full } else { SliceFault::Unreachable })
+        self.after(delay, Event::PutDone(mount, life, call, id, Err(SliceFault::Unreachable)));
     }
 
     /// What the shell does about an order to merge: it looks, and stores what it found.
@@ -69,17 +40,18 @@ impl World {
         }
         let Some(reader) = self.nodes[node].machine.as_ref().map(|machine| machine.reader()) else { return };
         let merged = match reader.look_for_run(&order) {
-            Ok(Looked { run: Some(run), next }) => match self.replicate(node, order.slice, &run.bytes) {
-                Ok(nodes) => {
-                    self.stats.count("small writes stored as a slice");
-                    let slice = SliceRef { id: order.slice, len: run.bytes.len() as u32, nodes };
-                    Merged::Looked { merge: Some(run.merge(slice)), next }
-                }
-                Err(_) => Merged::Failed,
-            },
+            Ok(Looked { run: Some(run), next }) => {
+                let (id, data) = (order.slice, run.bytes.clone());
+                let looked = Looked { run: Some(run), next };
+                return self.put(node, id, data, For::Merge(Box::new((order, looked))));
+            }
             Ok(Looked { run: None, next }) => Merged::Looked { merge: None, next },
             Err(_) => Merged::Failed,
         };
+        self.merge_looked_later(node, life, order, merged);
+    }
+
+    pub(super) fn merge_looked_later(&mut self, node: usize, life: Life, order: MergeOrder, merged: Merged) {
         let typical = if self.rng.one_in(4) { 300_000 } else { 10_000 };
         let delay = self.rng.delay(typical);
         self.after(delay, Event::MergeLooked(node, life, Box::new((order, merged))));

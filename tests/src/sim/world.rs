@@ -5,6 +5,7 @@ use super::history::History;
 use super::mount::{Conn, SimMount};
 use super::network::{Network, Place};
 use super::node::SimNode;
+use super::putting::{Late, PutId, Putting};
 use super::rng::Rng;
 use super::run::{Plan, Stats};
 use super::trace::Trace;
@@ -53,6 +54,23 @@ pub(super) enum Event {
     Connect(usize, Life),
     PutArrives(usize, Life, CallId, SliceId, Bytes),
     PutDone(usize, Life, CallId, SliceId, Result<Vec<NodeId>, SliceFault>),
+    /// A slice reaches one of the nodes that are to keep it.
+    ReplicaAsked {
+        put: PutId,
+        from: usize,
+        to: usize,
+        id: SliceId,
+        data: Bytes,
+    },
+    SliceSynced {
+        put: PutId,
+        from: usize,
+        node: usize,
+        life: Life,
+        write: u64,
+    },
+    ReplicaAnswered(PutId, NodeId, Result<(), SliceFault>),
+    ReplicaLate(PutId, Late),
     GetArrives(usize, Life, CallId, Vec<SlicePart>),
     GetDone(usize, Life, CallId, Result<Vec<Bytes>, SliceFault>),
     Groups(usize, Life, CallId),
@@ -100,6 +118,9 @@ pub(super) struct World {
     pub(super) mounts: Vec<SimMount>,
     pub(super) conns: BTreeMap<u64, Conn>,
     pub(super) next_conn: u64,
+    /// Slices on their way to the nodes that keep them.
+    pub(super) puts: BTreeMap<PutId, Putting>,
+    pub(super) next_put: PutId,
     pub(super) history: History,
     pub(super) plan: Plan,
     pub(super) stats: Stats,
@@ -126,6 +147,8 @@ impl World {
             mounts: Vec::new(),
             conns: BTreeMap::new(),
             next_conn: 1,
+            puts: BTreeMap::new(),
+            next_put: 1,
             history: History::default(),
             plan,
             stats: Stats::default(),
@@ -205,6 +228,10 @@ impl World {
             Event::Connect(mount, life) => self.connect(mount, life),
             Event::PutArrives(mount, life, call, id, data) => self.put_arrives(mount, life, call, id, data),
             Event::PutDone(mount, life, call, id, outcome) => self.put_done(mount, life, call, id, outcome),
+            Event::ReplicaAsked { put, from, to, id, data } => self.replica_asked(put, from, to, id, data),
+            Event::SliceSynced { put, from, node, life, write } => self.slice_synced(put, from, node, life, write),
+            Event::ReplicaAnswered(put, node, outcome) => self.replica_answered(put, node, outcome),
+            Event::ReplicaLate(put, late) => self.replica_late(put, late),
             Event::GetArrives(mount, life, call, parts) => self.get_arrives(mount, life, call, &parts),
             Event::GetDone(mount, life, call, outcome) => self.get_done(mount, life, call, outcome),
             Event::Groups(mount, life, call) => self.groups(mount, life, call),
@@ -220,6 +247,10 @@ impl World {
         let until = match event {
             Event::NodeTick(node, life) | Event::NodeWake(node, life) if self.nodes[*node].life == *life => {
                 self.nodes[*node].frozen_until
+            }
+            Event::ReplicaAsked { to, .. } => self.nodes[*to].frozen_until,
+            Event::ReplicaAnswered(put, ..) | Event::ReplicaLate(put, _) => {
+                self.puts.get(put).map_or(0, |putting| self.nodes[putting.primary].frozen_until)
             }
             Event::ToMount(conn, _) => self.conns.get(conn).map_or(0, |c| self.mounts[c.mount].frozen_until),
             Event::MountTick(mount, _)
@@ -257,6 +288,10 @@ impl World {
             Event::Connect(m, _) => (16, *m as u64),
             Event::PutArrives(m, _, call, ..) => (17 + (call.0 << 8), *m as u64),
             Event::PutDone(m, _, call, _, _) => (18 + (call.0 << 8), *m as u64),
+            Event::ReplicaAsked { put, to, .. } => (29 + (put << 8), *to as u64),
+            Event::SliceSynced { put, node, .. } => (30 + (put << 8), *node as u64),
+            Event::ReplicaAnswered(put, node, _) => (31 + (put << 8), node.0),
+            Event::ReplicaLate(put, _) => (32 + (put << 8), 0),
             Event::GetArrives(m, _, call, _) => (19 + (call.0 << 8), *m as u64),
             Event::GetDone(m, _, call, _) => (20 + (call.0 << 8), *m as u64),
             Event::Groups(m, _, call) => (21 + (call.0 << 8), *m as u64),

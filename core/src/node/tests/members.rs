@@ -1,5 +1,6 @@
 //! Conversations in which the list of nodes changes.
 
+use super::super::fetching::Fetching;
 use super::*;
 use crate::meta::ops::{Create, SliceRef, Write, WriteAt, WriteData};
 use crate::types::MemberChange;
@@ -194,6 +195,11 @@ fn nobody_goes_before_all_that_stay_have_what_they_should() {
     cluster.pass(3_000_000);
     assert!(cluster.has(leaves), "one lost its disk, and has not fetched everything again");
     assert_eq!(lacks(&cluster), Some(1));
+    let fetching = Fetching { lacks: 1, left_us: Some(7), in_vain: false };
+    cluster.peers.get_mut(&new).unwrap().inbox.push(Input::Fetching(fetching));
+    cluster.pass(3_000_000);
+    let told = cluster.machine(leader).status().peers.into_iter().find(|peer| peer.node == new).unwrap();
+    assert_eq!(told.fetching, Some(fetching));
     cluster.cut.insert(new);
     cluster.walks(new, 0, &[leaves]);
     cluster.pass(3_000_000);

@@ -181,6 +181,105 @@ fn a_tail_torn_at_any_byte_costs_only_the_last_write() {
     }
 }
 
+/// The pages of a write reach the disk in any order: its end may be there and its middle not.
+#[test]
+fn a_tail_of_which_a_page_is_missing_is_cut_too() {
+    const PAGE: usize = 4096;
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(dir.path());
+    log.append(&LogWrite { hard_state: Some(hard_state(1, 2)), ..entries(1..=3, 1) }, true).unwrap();
+    let before = copy(dir.path());
+    let long = |index| Entry { data: vec![index as u8; 3 * PAGE].into(), ..entry(index, 2) };
+    let torn = LogWrite { entries: vec![long(4), long(5)], hard_state: Some(hard_state(2, 3)), ..LogWrite::default() };
+    log.append(&torn, true).unwrap();
+    let after = fs::read(newest_file(dir.path())).unwrap();
+    let old = fs::read(newest_file(before.path())).unwrap();
+    let pages: Vec<usize> = (0..after.len() / PAGE).map(|page| page * PAGE).collect();
+    let differs = |at: &usize| after[*at..*at + PAGE] != old[*at..*at + PAGE];
+    let pages: Vec<usize> = pages.into_iter().filter(differs).collect();
+    assert!(pages.len() >= 6, "{pages:?}");
+    for missing in pages {
+        let torn = copy(dir.path());
+        let file = fs::OpenOptions::new().write(true).open(newest_file(torn.path())).unwrap();
+        file.write_all_at(&old[missing..missing + PAGE], missing as u64).unwrap();
+        drop(file);
+        let (log, recovered) = open(torn.path());
+        assert_eq!(indexes(&recovered), [1, 2, 3], "without page {missing}");
+        log.append(&entries(4..=4, 3), true).unwrap();
+        drop(log);
+        assert_eq!(indexes(&open(torn.path()).1), [1, 2, 3, 4], "without page {missing}");
+    }
+}
+
+/// Of two writes of one sync the second is there, and of the first all but a page of its entries.
+#[test]
+fn a_torn_write_before_a_whole_one_costs_its_entries_and_what_follows_them() {
+    const PAGE: usize = 4096;
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(dir.path());
+    log.append(&LogWrite { hard_state: Some(hard_state(1, 2)), ..entries(1..=3, 1) }, true).unwrap();
+    let before = fs::read(newest_file(dir.path())).unwrap();
+    let long = |index| Entry { data: vec![index as u8; 3 * PAGE].into(), ..entry(index, 2) };
+    let torn = LogWrite { entries: vec![long(3), long(4)], hard_state: Some(hard_state(2, 2)), ..LogWrite::default() };
+    log.append(&torn, false).unwrap();
+    let first = copy(dir.path());
+    // The others have committed what is torn here.
+    log.append(&LogWrite { hard_state: Some(hard_state(3, 4)), ..entries(5..=5, 2) }, true).unwrap();
+    let differs = |at: usize, of: &[u8]| of[at..at + PAGE] != before[at..at + PAGE];
+    let after = fs::read(newest_file(first.path())).unwrap();
+    let pages: Vec<usize> = (0..after.len() / PAGE).map(|page| page * PAGE).filter(|at| differs(*at, &after)).collect();
+    let within = &pages[1..pages.len() - 1];
+    assert!(within.len() >= 4, "{pages:?}");
+    let without = |page: usize, in_state: &Path| {
+        let torn = copy(in_state);
+        let file = fs::OpenOptions::new().write(true).open(newest_file(torn.path())).unwrap();
+        file.write_all_at(&before[page..page + PAGE], page as u64).unwrap();
+        torn
+    };
+    for page in within {
+        let torn = without(*page, dir.path());
+        let (log, recovered) = open(torn.path());
+        assert_eq!((indexes(&recovered), &recovered.hard_state), (vec![1, 2], &hard_state(3, 2)), "without {page}");
+        assert_eq!(log.engine.last_index(REGION), Some(2), "the engine knows more");
+        drop(log);
+        assert_eq!(open(torn.path()).1, recovered, "it stays so");
+        let (log, _) = open(torn.path());
+        log.append(&entries(3..=3, 4), true).unwrap();
+        drop(log);
+        assert_eq!(indexes(&open(torn.path()).1), [1, 2, 3], "without {page}");
+    }
+    // A write that is there since says that it was synced: then it is damage.
+    log.append(&entries(6..=6, 2), true).unwrap();
+    let damaged = RaftLog::open_with_files_of(without(within[0], dir.path()).path(), SMALL_FILE).err().unwrap();
+    assert!(damaged.is_damage(), "{damaged}");
+}
+
+/// Nothing is left of the log but its base, and the vote.
+#[test]
+fn a_torn_write_behind_the_base_leaves_the_base() {
+    const PAGE: usize = 4096;
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(dir.path());
+    let reset = LogWrite { reset_to: Some(mark(7, 3)), hard_state: Some(hard_state(3, 7)), ..LogWrite::default() };
+    log.append(&reset, true).unwrap();
+    let long = Entry { data: vec![8; 5 * PAGE].into(), ..entry(8, 4) };
+    log.append(&LogWrite { entries: vec![long], ..LogWrite::default() }, false).unwrap();
+    log.append(&entries(9..=9, 4), true).unwrap();
+    drop(log);
+    let file = fs::OpenOptions::new().write(true).open(newest_file(dir.path())).unwrap();
+    file.write_all_at(&[0; PAGE], 2 * PAGE as u64).unwrap();
+    for _ in 0..2 {
+        let (log, recovered) = open(dir.path());
+        assert_eq!((recovered.base, &recovered.hard_state), (mark(7, 3), &hard_state(3, 7)));
+        assert_eq!(log.engine.last_index(REGION), None, "the engine knows more");
+        assert_eq!(indexes(&recovered), [] as [u64; 0]);
+    }
+    let (log, _) = open(dir.path());
+    log.append(&entries(8..=8, 5), true).unwrap();
+    drop(log);
+    assert_eq!(indexes(&open(dir.path()).1), [8]);
+}
+
 #[test]
 fn damage_in_the_middle_is_told() {
     let dir = tempfile::tempdir().unwrap();

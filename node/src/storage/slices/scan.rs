@@ -81,6 +81,8 @@ fn scan_segment(files: &Files, segment: u32, newest: bool, found: &mut Found) ->
             punch(&file, offset, len)?;
         }
         file.set_len(end)?;
+        // Of a process that was killed, what it had not synced can be read as well, and counts as stored from now on.
+        file.sync_data()?;
         found.end = Some((segment, end));
     } else {
         let path = files.path(segment);

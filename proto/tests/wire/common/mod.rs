@@ -8,7 +8,7 @@ pub(crate) use raft::raft_message;
 
 use baton_core::meta::locks::InTheWay;
 use baton_core::meta::{Answer, DirEntry, Entry, Fact, Key, Layout, Piece, PieceSource, Record, StatFs, Value};
-use baton_core::node::{Parcel, Seat, Space, ToPeer, ViewId, Walked};
+use baton_core::node::{Fetching, Parcel, Seat, Space, ToPeer, ViewId, Walked};
 use baton_core::session::{Command, Reply, ToMount, ToNode};
 use baton_core::token::{self, Grant, Mode, Say};
 use baton_core::types::*;
@@ -295,8 +295,9 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
         1 => (any::<u64>(), option::of(reply())).prop_map(|(id, reply)| ToPeer::Answer { id, reply }),
         3 => vec((session(), any::<u64>(), reply()), 0..5).prop_map(ToPeer::Replies),
         1 => sessions().prop_map(ToPeer::Again),
-        1 => (sessions(), space(), any::<[u64; 4]>()).prop_map(|(sessions, space, [applied, life, began, lacks])| {
-            ToPeer::Report { sessions, space, applied, walked: Walked { life, began, lacks } }
+        1 => (sessions(), space(), any::<[u64; 4]>(), fetching()).prop_map(|(sessions, space, numbers, fetching)| {
+            let [applied, life, began, lacks] = numbers;
+            ToPeer::Report { sessions, space, applied, walked: Walked { life, began, lacks, fetching } }
         }),
         1 => (any_slice_id(), option::of(node()), any::<u64>())
             .prop_map(|(slice, instead_of, life)| ToPeer::Copied { slice, instead_of, life }),
@@ -305,6 +306,14 @@ pub(crate) fn to_peer() -> impl Strategy<Value = ToPeer> {
         1 => (any::<u64>(), session(), inos())
             .prop_map(|(round, session, inos)| ToPeer::Holds { round, session, inos }),
     ]
+}
+
+fn fetching() -> impl Strategy<Value = Fetching> {
+    (any::<u64>(), option::of(any::<u64>()), any::<bool>()).prop_map(|(lacks, left_us, in_vain)| Fetching {
+        lacks,
+        left_us,
+        in_vain,
+    })
 }
 
 pub(crate) fn peer_frame() -> impl Strategy<Value = PeerFrame> {
