@@ -19,6 +19,7 @@ mod daemon;
 mod disk;
 mod handle;
 mod merging;
+mod own_disk;
 mod peers;
 mod repair;
 mod room;

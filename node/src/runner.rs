@@ -234,8 +234,8 @@ impl Runner {
                 let _known = self.identity.cluster.set(cluster);
             }
             Output::DropSlices(ids) => {
-                let store = self.slices.store.clone();
-                self.slices.bulk.spawn_blocking(move || ids.into_iter().for_each(|id| store.delete(id)));
+                let own = self.slices.own.clone();
+                self.slices.bulk.spawn(async move { own.delete(ids).await });
             }
             Output::SpareCopy(id) => self.slices.note_spare(id),
             Output::Merge(order) => {
