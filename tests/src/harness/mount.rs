@@ -77,7 +77,11 @@ impl Mount {
 
     /// At a place of a network of the test's own.
     pub fn start_at(net: &Net, place: usize, addresses: &str) -> Mount {
-        let mut mount = Mount::begin_in(Some(net.holder(place)), addresses, &[]);
+        Mount::start_at_with(net, place, addresses, &[])
+    }
+
+    pub fn start_at_with(net: &Net, place: usize, addresses: &str, more: &[&str]) -> Mount {
+        let mut mount = Mount::begin_in(Some(net.holder(place)), addresses, more);
         mount.process.wait_for_line("ready", READY);
         mount
     }
