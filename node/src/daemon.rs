@@ -4,6 +4,7 @@ use crate::Clock;
 use crate::config::NodeConfig;
 use crate::disk::{Disk, STATE_CACHE_BYTES, StateSlot};
 use crate::handle::{Event, NodeHandle};
+use crate::own_disk::OwnDisk;
 use crate::peers::Peers;
 use crate::peers::grpc::{GrpcPeers, Identity};
 use crate::peers::local::{LocalNet, LocalNode, LocalPeers};
@@ -337,12 +338,13 @@ fn assemble(
     let (state_path, room) = (folder.state(), Room::new(folder.path().to_owned()));
     let state = StateSlot::new(state);
     let store = Arc::new(slices);
+    let own = Arc::new(OwnDisk::new(store.clone(), room.clone(), bulk.clone()));
     let (peers, net): (Arc<dyn Peers>, _) = match links {
         Links::Grpc => {
             (Arc::new(GrpcPeers::start(identity.clone(), &members, config.peers.clone(), &events, bulk.clone())), None)
         }
         Links::Local(net) => {
-            let node = LocalNode { events: events.clone(), state: state.clone(), store: store.clone() };
+            let node = LocalNode { events: events.clone(), state: state.clone(), own: own.clone() };
             net.add(config.id, node);
             (Arc::new(LocalPeers { me: config.id, net: net.clone(), bulk: bulk.clone() }), Some(net))
         }
@@ -379,13 +381,13 @@ fn assemble(
         me: config.id,
         members: RwLock::new(members.clone()),
         store,
+        own,
         peers: peers.clone(),
         bulk,
         reader: machine.reader(),
         slow: Default::default(),
         found: Default::default(),
         spare: Default::default(),
-        room: room.clone(),
     });
     let handle = NodeHandle {
         id: config.id,

@@ -64,6 +64,7 @@ enum StoreJob {
     Apply {
         to: Mark,
         changes: Changes,
+        soon: bool,
     },
     Compact(Mark),
     /// A whole state from another node, part by part.
@@ -97,6 +98,7 @@ impl Disk {
             room: room.clone(),
             events,
             dirty: 0,
+            soon: false,
             since: None,
             looked: Instant::now(),
         };
@@ -126,8 +128,8 @@ impl Disk {
         let _stopped = self.log_jobs.send(write);
     }
 
-    pub(crate) fn store(&self, index: u64, term: u64, changes: Changes) {
-        let _stopped = self.store_jobs.send(StoreJob::Apply { to: Mark { index, term }, changes });
+    pub(crate) fn store(&self, index: u64, term: u64, changes: Changes, soon: bool) {
+        let _stopped = self.store_jobs.send(StoreJob::Apply { to: Mark { index, term }, changes, soon });
     }
 
     pub(crate) fn state(&self) -> Arc<State> {
@@ -216,8 +218,9 @@ struct StoreThread {
     state_path: PathBuf,
     room: Room,
     events: Events,
-    /// Changes since the last checkpoint, and since when the oldest waits.
+    /// Changes since the last checkpoint, whether one is wanted at once, and since when the oldest waits.
     dirty: usize,
+    soon: bool,
     since: Option<Instant>,
     /// When it was looked last whether the state could do with less room.
     looked: Instant,
@@ -251,7 +254,8 @@ impl StoreThread {
 
     fn carry_out(&mut self, job: StoreJob) -> Result<(), StorageError> {
         match job {
-            StoreJob::Apply { to, changes } => {
+            StoreJob::Apply { to, changes, soon } => {
+                self.soon |= soon;
                 let state = self.state.get();
                 // After a snapshot came in between, what was handed over before may be older than it.
                 if to.index > state.applied().index {
@@ -354,6 +358,7 @@ impl StoreThread {
     }
 
     fn checkpoint_if_due(&mut self, now: bool) -> Result<(), StorageError> {
+        let now = now || std::mem::take(&mut self.soon);
         let old = self.since.is_some_and(|since| since.elapsed() >= CHECKPOINT_AFTER);
         if self.dirty > 0 && (now || old || self.dirty >= CHECKPOINT_CHANGES) {
             self.room.wait();

@@ -20,6 +20,7 @@ mod disk;
 mod handle;
 mod inlet;
 mod merging;
+mod own_disk;
 mod peers;
 mod repair;
 mod room;

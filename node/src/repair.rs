@@ -142,9 +142,7 @@ impl Repair {
     async fn drop_spare_copies(&mut self) {
         self.slices.take_spare().into_iter().for_each(|id| self.decisions.note_spare(id));
         while let Some(gone) = self.decisions.to_drop(&self.slices.reader, STEP) {
-            let store = self.slices.store.clone();
-            let delete = move || gone.into_iter().for_each(|id| store.delete(id));
-            let _panicked = self.slices.bulk.spawn_blocking(delete).await;
+            self.slices.own.delete(gone).await;
             tokio::time::sleep(STEP_PAUSE).await;
         }
     }
@@ -156,8 +154,7 @@ impl Repair {
             let garbage = self.slices.reader.garbage(ids).unwrap_or_default();
             if !garbage.is_empty() {
                 tracing::info!(slices = garbage.len(), "slices that nothing refers to were dropped");
-                let store = self.slices.store.clone();
-                self.slices.bulk.spawn_blocking(move || garbage.into_iter().for_each(|id| store.delete(id)));
+                self.slices.own.delete(garbage).await;
             }
             tokio::time::sleep(STEP_PAUSE).await;
         }

@@ -226,7 +226,7 @@ impl Runner {
                     inputs.push(Input::Persisted(write.number));
                 }
             }
-            Output::Store { index, term, changes } => self.disk.store(index, term, changes),
+            Output::Store { index, term, changes, soon } => self.disk.store(index, term, changes, soon),
             Output::Compact { index, term } => self.disk.compact(index, term),
             Output::FetchSnapshot { from } => {
                 tracing::info!(%from, "this node is far behind: fetching the whole state");
@@ -241,8 +241,8 @@ impl Runner {
                 let _known = self.identity.cluster.set(cluster);
             }
             Output::DropSlices(ids) => {
-                let store = self.slices.store.clone();
-                self.slices.bulk.spawn_blocking(move || ids.into_iter().for_each(|id| store.delete(id)));
+                let own = self.slices.own.clone();
+                self.slices.bulk.spawn(async move { own.delete(ids).await });
             }
             Output::SpareCopy(id) => self.slices.note_spare(id),
             Output::Merge(order) => {

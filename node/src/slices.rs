@@ -4,16 +4,16 @@
 //! answers when all have it on disk. If some cannot be reached it goes on with those that can, as long as there are two (or
 //! one, in a cluster of one); the list of who has it then is short, which is what [`repair`](crate::repair) looks for.
 
+use crate::own_disk::{OwnDisk, get_here};
 use crate::peers::Peers;
-use crate::room::Room;
-use crate::storage::{SliceError, SliceStore};
-use baton_core::limits::DISK_RESERVE;
+use crate::storage::SliceStore;
 use baton_core::meta::{Fault, Key, SliceInfo, Store, Value};
 use baton_core::mount::{SliceFault, SlicePart};
 use baton_core::node::{Pace, Reader, Space, Survey, copies_wanted, enough_copies, is_full, is_full_disk, place};
 use baton_core::types::{Members, NodeId, SessionId, SliceId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -29,11 +29,15 @@ const SULK: Duration = Duration::from_secs(3);
 const COPY_PATIENCE: Duration = Duration::from_secs(30);
 /// A replica that does not answer a read for this long is passed over for the next one.
 const READ_PATIENCE: Duration = Duration::from_secs(2);
+/// The same of this node's own disk: then others are asked too, and who has it first gives it. Longer than a disk that works takes for
+/// a slice, also one that syncs meanwhile; and asking in vain costs little where the other nodes are near.
+const OWN_READ_PATIENCE: Duration = Duration::from_millis(300);
 
 pub struct Slices {
     pub(crate) me: NodeId,
     pub(crate) members: RwLock<Members>,
     pub(crate) store: Arc<SliceStore>,
+    pub(crate) own: Arc<OwnDisk>,
     pub(crate) peers: Arc<dyn Peers>,
     pub(crate) bulk: tokio::runtime::Handle,
     pub(crate) reader: Reader,
@@ -42,7 +46,6 @@ pub struct Slices {
     pub(crate) found: Mutex<Option<Found>>,
     /// Copies that need not be here, as far as is known.
     pub(crate) spare: Mutex<BTreeSet<SliceId>>,
-    pub(crate) room: Room,
 }
 
 /// A copy that was read back.
@@ -176,7 +179,7 @@ impl Slices {
     /// This node, then the others, those with the most room first; and apart from them those that are slow, or away.
     fn order(&self, members: &Members, spaces: &BTreeMap<NodeId, Space>) -> (Vec<NodeId>, Vec<NodeId>) {
         let (nodes, away) = (members.staying(), members.away());
-        let waits = |node: &NodeId| *node != self.me && (away.contains(node) || self.is_slow(*node));
+        let waits = |node: &NodeId| *node != self.me && away.contains(node) || self.is_slow(*node);
         let (slow, quick): (Vec<NodeId>, Vec<NodeId>) = nodes.iter().partition(|node| waits(node));
         let reachable: Vec<(NodeId, u64)> =
             quick.iter().map(|node| (*node, spaces.get(node).map_or(0, |s| s.free))).collect();
@@ -195,11 +198,9 @@ impl Slices {
         data: &Bytes,
     ) {
         let data = data.clone();
-        if to == self.me && self.is_full() {
-            putting.spawn_on(async move { (to, Err(SliceFault::Full)) }, &self.bulk);
-        } else if to == self.me {
-            let store = self.store.clone();
-            putting.spawn_blocking_on(move || (to, put_here(&store, id, &data)), &self.bulk);
+        if to == self.me {
+            let own = self.own.clone();
+            putting.spawn_on(async move { (to, own.put(id, data).await) }, &self.bulk);
         } else {
             let put = self.peers.put_slice(to, id, data);
             let patient = async move {
@@ -215,28 +216,36 @@ impl Slices {
         get_here(&self.store, part)
     }
 
-    pub fn put_replica(&self, id: SliceId, data: &[u8]) -> Result<(), SliceFault> {
-        if self.is_full() {
-            return Err(SliceFault::Full);
-        }
-        put_here(&self.store, id, data)
-    }
-
-    /// Whether what is left of this node's disk is for the log, the state and deletions.
-    fn is_full(&self) -> bool {
-        self.room.free().is_some_and(|free| free < DISK_RESERVE)
-    }
-
     /// From here if there is a good copy, else from the others in turn. The next walk replaces a copy that is damaged here.
+    ///
+    /// While this node's own disk does not answer, the others are asked; it gets another chance now and then.
     pub async fn get(&self, part: SlicePart) -> Result<Bytes, SliceFault> {
-        let (store, here) = (self.store.clone(), part.clone());
-        let mut worst = match self.bulk.spawn_blocking(move || get_here(&store, &here)).await {
-            Ok(Ok(bytes)) => return Ok(bytes),
-            Ok(Err(fault)) => fault,
-            Err(_) => SliceFault::Unreachable,
-        };
+        let mut own = pin!(self.own.get(part.clone()));
+        let mut others = pin!(self.get_from_others(&part));
+        let is_late = self.own.is_late();
+        if !is_late {
+            match tokio::time::timeout(OWN_READ_PATIENCE, &mut own).await {
+                Ok(Ok(bytes)) => return Ok(bytes),
+                Ok(Err(fault)) => return others.await.map_err(|theirs| graver(theirs, fault)),
+                Err(_) => self.own.note_late(),
+            }
+        }
+        tokio::select! {
+            mine = &mut own, if !is_late => match mine {
+                Ok(bytes) => Ok(bytes),
+                Err(fault) => others.await.map_err(|theirs| graver(theirs, fault)),
+            },
+            theirs = &mut others => match theirs {
+                Ok(bytes) => Ok(bytes),
+                Err(fault) => own.await.map_err(|mine| graver(mine, fault)),
+            },
+        }
+    }
+
+    async fn get_from_others(&self, part: &SlicePart) -> Result<Bytes, SliceFault> {
         let mut others: Vec<NodeId> = part.nodes.iter().filter(|node| **node != self.me).copied().collect();
         others.sort_by_key(|node| self.is_slow(*node));
+        let mut worst = SliceFault::Missing;
         for from in others {
             match self.get_from(from, part.clone()).await {
                 Ok(bytes) => return Ok(bytes),
@@ -256,7 +265,7 @@ impl Slices {
 
     /// Fetches a whole slice from somebody who has it, and keeps it in the place of what is here.
     pub(crate) async fn copy_here(&self, id: SliceId, len: u32, nodes: &[NodeId]) -> Result<(), SliceFault> {
-        if self.is_full() && !self.store.contains(id) {
+        if self.own.is_full() && !self.store.contains(id) {
             return Err(SliceFault::Full);
         }
         let mut worst = SliceFault::Missing;
@@ -264,11 +273,7 @@ impl Slices {
             let part = SlicePart { id, at: 0, len, nodes: Vec::new() };
             let get = tokio::time::timeout(COPY_PATIENCE, self.peers.get_slice(*from, part));
             match get.await.unwrap_or(Err(SliceFault::Unreachable)) {
-                Ok(data) => {
-                    let store = self.store.clone();
-                    let put = self.bulk.spawn_blocking(move || replace(&store, id, &data).map_err(|e| fault_of(&e)));
-                    return put.await.unwrap_or(Err(SliceFault::Unreachable));
-                }
+                Ok(data) => return self.own.replace(id, data).await,
                 Err(fault) => worst = graver(worst, fault),
             }
         }
@@ -334,8 +339,7 @@ impl Slices {
     }
 
     async fn checksum(&self, id: SliceId, len: u32) -> Result<u32, SliceFault> {
-        let (store, part) = (self.store.clone(), SlicePart { id, at: 0, len, nodes: Vec::new() });
-        let read = self.bulk.spawn_blocking(move || get_here(&store, &part).map(|data| crc32c::crc32c(&data)));
+        let read = tokio::time::timeout(COPY_PATIENCE, self.own.checksum(id, len));
         read.await.unwrap_or(Err(SliceFault::Unreachable))
     }
 }
@@ -359,36 +363,6 @@ fn graver(a: SliceFault, b: SliceFault) -> SliceFault {
         SliceFault::Unreachable => 3,
     };
     if weight(a) >= weight(b) { a } else { b }
-}
-
-/// A good copy in the place of whatever is here.
-fn replace(store: &SliceStore, id: SliceId, data: &[u8]) -> Result<(), SliceError> {
-    store.delete(id);
-    store.put(id, data)
-}
-
-pub(crate) fn put_here(store: &SliceStore, id: SliceId, data: &[u8]) -> Result<(), SliceFault> {
-    store.put(id, data).map_err(|error| fault_of(&error))
-}
-
-pub(crate) fn get_here(store: &SliceStore, part: &SlicePart) -> Result<Bytes, SliceFault> {
-    store.get(part.id, part.at, part.len).map_err(|error| fault_of(&error))
-}
-
-fn fault_of(error: &SliceError) -> SliceFault {
-    match error {
-        SliceError::Missing { .. } => SliceFault::Missing,
-        SliceError::Full { .. } => SliceFault::Full,
-        SliceError::Damaged { .. } => SliceFault::Damaged, // it was said when it was found
-        SliceError::OutOfRange { .. } => {
-            tracing::error!("{error}");
-            SliceFault::Damaged
-        }
-        SliceError::Length { .. } | SliceError::Io { .. } | SliceError::Failed { .. } => {
-            tracing::error!("{error}");
-            SliceFault::Unreachable
-        }
-    }
 }
 
 #[cfg(test)]

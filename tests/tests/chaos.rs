@@ -4,23 +4,25 @@
 //! A minute by default; `BATON_CHAOS_SECONDS=3600` for an hour, `BATON_CHAOS_SEED` for another order,
 //! `BATON_CHAOS_ONLY=KillLeader` for one thing alone.
 
-use baton_tests::harness::load::{assert_kept, longest_between, under_load};
+use baton_tests::harness::load::{Promised, assert_kept, longest_between, repeats, under_load, until_killed};
 use baton_tests::harness::{
-    Cluster, FalseClock, Mount, Net, SmallDisk, eventually, folder, number_from_env, program, sh, try_sh,
+    Cluster, FalseClock, Mount, Net, SmallDisk, eventually, folder, number_from_env, program, sh,
 };
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const NODES: usize = 3;
 /// Places of the network behind those of the nodes.
 const A: usize = NODES;
 const B: usize = NODES + 1;
-/// A mount that is killed and frozen; what its programs see does not count.
+/// A mount that is killed. Its program works where others do, and what that was answered for counts.
 const VICTIM: usize = NODES + 2;
 
 /// What can go wrong. Nothing lasts as long as a mount's session lives without its node (10 s): programs see no error.
@@ -45,7 +47,7 @@ enum Fault {
     /// One of the mounts reaches nobody.
     CutMount,
     FreezeMount,
-    /// A mount and the leader are killed in the same moment.
+    /// A mount that works in the same folder as others, and the leader, are killed in the same moment.
     KillMountAndLeader,
     /// Something else fills the disk of one node, to the brim or nearly so.
     FillDisk,
@@ -92,11 +94,35 @@ struct Chaos {
     net: Net,
     cluster: Cluster,
     mounts: [Mount; 2],
-    victim: Option<Mount>,
+    victim: Option<Victim>,
+    /// What the programs on mounts that were killed were answered for.
+    promised: Vec<Promised>,
     /// Of the last node.
     disk: SmallDisk,
     clocks: Vec<FalseClock>,
     dice: Dice,
+}
+
+/// A mount that will be killed, and the program that works on it.
+struct Victim {
+    mount: Mount,
+    killed: Arc<AtomicBool>,
+    works: JoinHandle<Promised>,
+}
+
+impl Victim {
+    fn start(mount: Mount, number: usize) -> Victim {
+        let (folder, killed) = (mount.path("load"), Arc::new(AtomicBool::new(false)));
+        let told = killed.clone();
+        let works = std::thread::spawn(move || until_killed(&folder, &format!("victim{number}"), &told));
+        Victim { mount, killed, works }
+    }
+
+    fn kill(self) -> Promised {
+        self.killed.store(true, Ordering::SeqCst);
+        self.mount.kill();
+        self.works.join().expect("no error before its mount was killed")
+    }
 }
 
 impl Chaos {
@@ -160,13 +186,13 @@ impl Chaos {
                 self.mounts[mount].process().signal(Signal::CONT);
             }
             Fault::KillMountAndLeader => {
-                if let Some(victim) = self.victim.take() {
-                    self.cluster.kill(leader);
-                    victim.kill();
-                    self.wait(500, 3_000);
-                    self.cluster.restart(leader);
-                }
-                self.victim = Some(Mount::start_at(&self.net, VICTIM, &self.cluster.addresses()));
+                let next = Mount::start_at(&self.net, VICTIM, &self.cluster.addresses());
+                let next = Victim::start(next, self.promised.len() + 1);
+                self.wait(500, 1_000);
+                self.cluster.kill(leader);
+                self.promised.extend(self.victim.replace(next).map(Victim::kill));
+                self.wait(500, 3_000);
+                self.cluster.restart(leader);
             }
             Fault::FillDisk => {
                 let left = [0, 40, 200][self.dice.below(3)];
@@ -233,18 +259,6 @@ fn counts(file: &Path, stop: &AtomicBool) -> u64 {
     counted
 }
 
-/// Runs lines of shell again and again until told to stop; how often they succeeded, which is always.
-fn repeats(folder: &Path, lines: &str, stop: &AtomicBool) -> u64 {
-    let mut done = 0;
-    while !stop.load(Ordering::SeqCst) {
-        let outcome = try_sh(folder, lines);
-        assert!(outcome.is_ok(), "after {done} times: {lines}\n{}{}", outcome.out, outcome.err);
-        done += 1;
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    done
-}
-
 const GIT: &str = "set -e; n=$(($(cat n) + 1)); for i in 1 2 3; do echo $n $i > f$i-$n; done; echo $n > n; \
                    git add -A; git -c gc.auto=0 commit -qm $n";
 const SQLITE: &str = "sqlite3 -cmd '.timeout 60000' t.db 'insert into t values(1)'";
@@ -260,7 +274,6 @@ fn what_was_answered_for_outlives_everything_that_goes_wrong() {
     let cluster = Cluster::start_on(&net, &folders, &clocks);
     let addresses = cluster.addresses();
     let mounts = [Mount::start_at(&net, A, &addresses), Mount::start_at(&net, B, &addresses)];
-    let victim = Some(Mount::start_at(&net, VICTIM, &addresses));
     let seed = number_from_env("BATON_CHAOS_SEED", 1);
     let runs_for = Duration::from_secs(number_from_env("BATON_CHAOS_SECONDS", 60));
     let loads: [PathBuf; 2] = [mounts[0].folder("load"), mounts[1].path("load")];
@@ -274,21 +287,23 @@ fn what_was_answered_for_outlives_everything_that_goes_wrong() {
     if has_sqlite {
         sh(&db, "sqlite3 t.db 'create table t(i integer)'");
     }
-    let mut chaos = Chaos { net, cluster, mounts, victim, disk, clocks, dice: Dice(seed) };
+    let victim = Some(Victim::start(Mount::start_at(&net, VICTIM, &addresses), 0));
+    let promised = Vec::new();
+    let mut chaos = Chaos { net, cluster, mounts, victim, promised, disk, clocks, dice: Dice(seed) };
     let only = std::env::var("BATON_CHAOS_ONLY").ok();
     let stop = AtomicBool::new(false);
     let (counted, committed, inserted) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let mut struck: Vec<(Fault, Instant)> = Vec::new();
     let began = Instant::now();
-    let promised = std::thread::scope(|scope| {
+    let mut promised = std::thread::scope(|scope| {
         for counter in &counters {
             scope.spawn(|| counted.fetch_add(counts(counter, &stop), Ordering::SeqCst));
         }
         if has_git {
-            scope.spawn(|| committed.fetch_add(repeats(&git, GIT, &stop), Ordering::SeqCst));
+            scope.spawn(|| repeats(&git, GIT, &stop, &committed));
         }
         if has_sqlite {
-            scope.spawn(|| inserted.fetch_add(repeats(&db, SQLITE, &stop), Ordering::SeqCst));
+            scope.spawn(|| repeats(&db, SQLITE, &stop, &inserted));
         }
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             under_load(&loads, || {
@@ -312,6 +327,8 @@ fn what_was_answered_for_outlives_everything_that_goes_wrong() {
         stop.store(true, Ordering::SeqCst);
         outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
+    promised.append(&mut chaos.promised);
+    promised.extend(chaos.victim.take().map(Victim::kill));
     chaos.settle();
     let files = assert_kept(&promised, &loads[1]);
     let fresh = Mount::start_at(&chaos.net, VICTIM, &chaos.cluster.addresses());
@@ -334,6 +351,9 @@ fn what_was_answered_for_outlives_everything_that_goes_wrong() {
     chaos.cluster.assert_sound();
     eventually("a deep check finds nothing", Duration::from_secs(60), || chaos.cluster.deep_check(&[]).ok());
     println!("seed {seed}: {files} files kept, {counted} counts, {committed} commits, {inserted} inserts");
+    let of_the_dead: Vec<usize> = promised.iter().skip(loads.len()).map(Promised::lines).collect();
+    println!("  lines that programs on mounts that were killed wrote before: {of_the_dead:?}");
+    assert!(of_the_dead.iter().sum::<usize>() > 0, "they wrote nothing");
     let mut longest: BTreeMap<Fault, (u64, Duration)> = BTreeMap::new();
     for (at, (fault, from)) in struck.iter().enumerate() {
         let to = struck.get(at + 1).map(|(_, next)| *next);

@@ -1,8 +1,9 @@
 //! The cluster changes while programs work on it: nodes join, leave, are replaced, and are started anew one after the other.
 //! No program sees an error, and what was answered for is there.
 
-use baton_tests::harness::load::{assert_kept, longest_gap, under_load};
-use baton_tests::harness::{Cluster, Mount, SmallDisk, eventually, eventually_ok, folder, sh_within};
+use baton_tests::harness::load::{assert_kept, longest_gap, repeats, under_load};
+use baton_tests::harness::{Cluster, Mount, SmallDisk, eventually, eventually_ok, folder, program, sh};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// As many copies of every slice as there should be, as the leader's last walk found.
@@ -216,41 +217,75 @@ fn nobody_leaves_while_another_lacks_what_it_should_keep() {
     }
 }
 
+const GIT: &str = "set -e; n=$(cat n); cd one; mkdir d$n; for j in 1 2 3 4 5 6 7 8; do echo $n $j > d$n/f$j; done; \
+                   git add .; git -c gc.auto=0 commit -qm c$n; git push -q origin HEAD:main; cd ..; \
+                   rm -rf two; git clone -q -b main origin.git two; [ $(ls -d two/d* | wc -l) = $n ]; echo $((n + 1)) > n";
+const SQLITE: &str = "sqlite3 -cmd '.timeout 60000' t.db 'insert into t select count(*) from t'";
+
+/// Programs that are at work before the first of them, between each two, and behind the last.
 #[test]
 fn nodes_started_anew_one_after_the_other_disturb_no_program() {
     let mut cluster = Cluster::start();
     let (a, b) = (cluster.mount(), cluster.mount());
-    let (git, sqlite) = (a.folder("git"), a.folder("db"));
     let folders = [a.folder("load"), b.path("load")];
-    let (at, db) = (git.clone(), b.path("db"));
-    drop(sqlite);
-    let working = std::thread::spawn(move || {
-        let minutes = Duration::from_secs(240);
-        if baton_tests::harness::program("git").is_some() {
-            let script = "set -e; git init -q --bare origin.git; git clone -q origin.git one 2>/dev/null; cd one; \
-                          git config user.email a@b; git config user.name n; \
-                          for i in $(seq 15); do mkdir -p d$i; for j in $(seq 8); do echo $i $j > d$i/f$j; done; \
-                          git add .; git commit -qm c$i; git push -q origin HEAD:main; done; \
-                          cd ..; git clone -q -b main origin.git two; cd two; git fsck --strict; \
-                          [ $(git ls-files | wc -l) = 120 ]";
-            sh_within(minutes, &at, script);
+    let (git, db) = (a.folder("git"), b.folder("db"));
+    let (has_git, has_sqlite) = (program("git").is_some(), program("sqlite3").is_some());
+    if has_git {
+        let one = "git init -q --bare origin.git; git clone -q origin.git one; echo 1 > n; cd one; \
+                   git config user.email a@b; git config user.name n";
+        sh(&git, one);
+    }
+    if has_sqlite {
+        sh(&db, "sqlite3 t.db 'create table t(i integer)'");
+    }
+    let stop = AtomicBool::new(false);
+    let (committed, inserted) = (AtomicU64::new(0), AtomicU64::new(0));
+    let done = || {
+        let log = std::fs::read_to_string(folders[0].join("log")).unwrap_or_default();
+        let lines = |writer: &str| log.lines().filter(|line| line.starts_with(writer)).count() as u64;
+        let mut done = vec![("writer 0", lines("writer0 ")), ("writer 1", lines("writer1 "))];
+        done.extend(has_git.then(|| ("git", committed.load(Ordering::SeqCst))));
+        done.extend(has_sqlite.then(|| ("sqlite", inserted.load(Ordering::SeqCst))));
+        done
+    };
+    let all_went_on = |before: &[(&str, u64)]| {
+        eventually_ok(Duration::from_secs(30), || {
+            let now = done();
+            let all = now.iter().zip(before).all(|((_, now), (_, before))| now > before);
+            all.then_some(()).ok_or_else(|| format!("every program gets on: {before:?}, and now {now:?}"))
+        });
+    };
+    let promised = std::thread::scope(|scope| {
+        if has_git {
+            scope.spawn(|| repeats(&git, GIT, &stop, &committed));
         }
-        if baton_tests::harness::program("sqlite3").is_some() {
-            let script = "set -e; sqlite3 t.db 'create table t(i integer)'; \
-                          for i in $(seq 60); do sqlite3 -cmd '.timeout 60000' t.db \"insert into t values($i)\"; done; \
-                          [ \"$(sqlite3 t.db 'select count(*), sum(i) from t; pragma integrity_check')\" = \"$(printf '60|1830\\nok')\" ]";
-            sh_within(minutes, &db, script);
+        if has_sqlite {
+            scope.spawn(|| repeats(&db, SQLITE, &stop, &inserted));
         }
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            under_load(&folders, || {
+                all_went_on(&done());
+                for id in cluster.ids() {
+                    cluster.restart_in_good_order(id);
+                    cluster.wait_caught_up_in_log(id, Duration::from_secs(60));
+                    all_went_on(&done());
+                }
+            })
+        }));
+        stop.store(true, Ordering::SeqCst);
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
-    let promised = under_load(&folders, || {
-        for id in cluster.ids() {
-            cluster.restart_in_good_order(id);
-            cluster.wait_caught_up_in_log(id, Duration::from_secs(60));
-            std::thread::sleep(Duration::from_secs(2));
-        }
-    });
-    working.join().expect("git and sqlite saw an error");
-    println!("all nodes started anew: longest operation {:?}", longest_gap(&promised));
+    println!("all nodes started anew: {:?}, longest operation {:?}", done(), longest_gap(&promised));
     assert_kept(&promised, &folders[0]);
+    let (committed, inserted) = (committed.load(Ordering::SeqCst), inserted.load(Ordering::SeqCst));
+    let fresh = cluster.mount();
+    if has_git {
+        let count = "cd two; git fsck --strict --no-progress; git rev-list --count HEAD";
+        assert_eq!(sh(&fresh.path("git"), count).trim(), committed.to_string());
+    }
+    if has_sqlite {
+        let found = sh(&fresh.path("db"), "sqlite3 t.db 'select count(*), sum(i) from t; pragma integrity_check'");
+        assert_eq!(found, format!("{inserted}|{}\nok\n", inserted * (inserted - 1) / 2));
+    }
     cluster.assert_sound();
 }

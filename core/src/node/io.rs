@@ -113,11 +113,12 @@ pub enum Output {
     },
     Persist(LogWrite),
     /// Changes that lead up to this index. Where the store is there already, because a snapshot overtook them, they are
-    /// nothing; it is answered all the same.
+    /// nothing; it is answered all the same. `soon`: make a checkpoint of them at once, for the log before it takes much memory.
     Store {
         index: u64,
         term: u64,
         changes: Changes,
+        soon: bool,
     },
     /// Log entries up to this one are no longer needed.
     Compact {

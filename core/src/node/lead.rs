@@ -12,7 +12,7 @@ use super::placement::is_full_disk;
 use super::tokens::{Place, Tokens};
 use super::turns::{Ahead, Turns};
 use super::version::encode_batch;
-use super::{NodeMachine, WAITING_CHANGES_MAX};
+use super::{LOG_BYTES_MAX, NodeMachine, WAITING_CHANGES_MAX};
 use crate::limits::SESSION_LEASE_MS;
 use crate::meta::Op;
 use crate::session::{Command, Reply, Turn};
@@ -525,11 +525,12 @@ impl NodeMachine {
         self.all_again();
     }
 
-    /// Commands wait while the state store is far behind, or this node's own log: the others may be a majority without it,
-    /// but what it has not written yet it must keep in memory.
+    /// Commands wait while the state store or its checkpoint is far behind, or this node's own log: the others may be a majority
+    /// without it, but what it has not written yet it must keep in memory.
     fn room_to_propose(&self) -> bool {
         let raft_log = &self.raw.raft.raft_log;
         raft_log.last_index() < raft_log.persisted + UNPERSISTED_MAX
+            && self.raw.store().bytes() < LOG_BYTES_MAX
             && self.shared.read().waiting() < WAITING_CHANGES_MAX
     }
 

@@ -36,6 +36,11 @@ impl Log {
         self.entries.iter()
     }
 
+    /// Up to here it was compacted.
+    pub(super) fn start_index(&self) -> u64 {
+        self.start.0
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -105,6 +105,11 @@ const PAUSE_US: u64 = 1_000_000;
 const WAITING_CHANGES_MAX: usize = 400_000;
 /// Changes after which the state store is given work even between ticks.
 const STORE_AT: usize = 4_096;
+/// The log is in memory from the last checkpoint on. Above so many bytes one is made at once; a leader adds nothing to more than that,
+/// and a follower takes nothing more, whose disk is slower than the leader's.
+const LOG_BYTES_SOON: usize = 32 << 20;
+const LOG_BYTES_MAX: usize = 128 << 20;
+const LOG_BYTES_TAKEN_MAX: usize = 2 * LOG_BYTES_MAX;
 /// Log entries kept behind a checkpoint for followers that lag, and the bytes they may take.
 const LOG_TAIL: u64 = 2_000;
 const LOG_TAIL_BYTES: usize = 16 << 20;
@@ -534,12 +539,14 @@ impl NodeMachine {
         {
             self.handed_over = true;
             let changes = self.shared.read().storing.clone();
-            self.out.push(Output::Store { index, term, changes });
+            let soon = self.raw.store().bytes() > LOG_BYTES_SOON;
+            self.out.push(Output::Store { index, term, changes, soon });
         }
     }
 
     fn store_if_due(&mut self) {
-        if self.storing.is_none() && self.shared.read().fresh.len() >= STORE_AT {
+        let (fresh, bytes) = (self.shared.read().fresh.len(), self.raw.store().bytes());
+        if self.storing.is_none() && (fresh >= STORE_AT || (fresh > 0 && bytes > LOG_BYTES_SOON)) {
             self.store_now();
         }
     }

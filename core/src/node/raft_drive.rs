@@ -7,7 +7,7 @@ use super::io::{LogWrite, Output};
 use super::lease::Promised;
 use super::messages::ToPeer;
 use super::version::Unfit;
-use super::{ELECTION_TICKS, NodeMachine, lease, members};
+use super::{ELECTION_TICKS, LOG_BYTES_TAKEN_MAX, NodeMachine, lease, members};
 use crate::types::NodeId;
 use raft::eraftpb::{Message, MessageType, Snapshot};
 use raft::{GetEntriesContext, Ready, StateRole};
@@ -201,6 +201,7 @@ impl NodeMachine {
             // Told to commit what it does not have, Raft would stop the process.
             MessageType::MsgHeartbeat if message.commit > self.raw.raft.raft_log.last_index() => return,
             MessageType::MsgAppend if !well_formed(&message) || !self.speaks_what_came(&message) => return,
+            MessageType::MsgAppend if self.log_is_full() => return,
             MessageType::MsgAppend => self.append_came(&message),
             MessageType::MsgAppendResponse
             | MessageType::MsgHeartbeat
@@ -212,6 +213,12 @@ impl NodeMachine {
         }
         let _refused = self.raw.step(*message);
         self.drive_raft();
+    }
+
+    /// What comes is not taken while the log is large and a checkpoint would make it smaller: the leader sends it again.
+    fn log_is_full(&self) -> bool {
+        let log = self.raw.store();
+        log.bytes() > LOG_BYTES_TAKEN_MAX && log.start_index() < self.applied.0
     }
 
     pub(super) fn peer_lost(&mut self, peer: NodeId) {

@@ -3,8 +3,7 @@
 use super::{Later, Peers};
 use crate::disk::StateSlot;
 use crate::handle::{Event, Events};
-use crate::slices;
-use crate::storage::SliceStore;
+use crate::own_disk::OwnDisk;
 use crate::storage::state::snapshot::Part;
 use baton_core::mount::{SliceFault, SlicePart};
 use baton_core::node::{Input, ToPeer};
@@ -18,7 +17,7 @@ use std::sync::{Arc, RwLock};
 pub(crate) struct LocalNode {
     pub(crate) events: Events,
     pub(crate) state: Arc<StateSlot>,
-    pub(crate) store: Arc<SliceStore>,
+    pub(crate) own: Arc<OwnDisk>,
 }
 
 /// The nodes of this process, by id.
@@ -76,20 +75,12 @@ impl Peers for LocalPeers {
     }
 
     fn put_slice(&self, to: NodeId, id: SliceId, data: Bytes) -> Later<Result<(), SliceFault>> {
-        let (node, bulk) = (self.net.get(to), self.bulk.clone());
-        Box::pin(async move {
-            let Some(node) = node else { return Err(SliceFault::Unreachable) };
-            let put = bulk.spawn_blocking(move || slices::put_here(&node.store, id, &data));
-            put.await.unwrap_or(Err(SliceFault::Unreachable))
-        })
+        let node = self.net.get(to);
+        Box::pin(async move { node.ok_or(SliceFault::Unreachable)?.own.put(id, data).await })
     }
 
     fn get_slice(&self, from: NodeId, part: SlicePart) -> Later<Result<Bytes, SliceFault>> {
-        let (node, bulk) = (self.net.get(from), self.bulk.clone());
-        Box::pin(async move {
-            let Some(node) = node else { return Err(SliceFault::Unreachable) };
-            let get = bulk.spawn_blocking(move || slices::get_here(&node.store, &part));
-            get.await.unwrap_or(Err(SliceFault::Unreachable))
-        })
+        let node = self.net.get(from);
+        Box::pin(async move { node.ok_or(SliceFault::Unreachable)?.own.get(part).await })
     }
 }

@@ -26,10 +26,7 @@ impl slices_server::Slices for SlicesService {
         let PutSlice { id, data, replica_only } = PutSlice::try_from(request.into_inner())?;
         // What another node waits for never waits for it: two primaries would wait for each other.
         let outcome = if replica_only {
-            let slices = self.slices.clone();
-            let me = slices.me;
-            let put = self.slices.bulk.spawn_blocking(move || slices.put_replica(id, &data));
-            put.await.unwrap_or(Err(SliceFault::Unreachable)).map(|()| vec![me])
+            self.slices.own.put(id, data).await.map(|()| vec![self.slices.me])
         } else {
             let _room = self.room.acquire().await.map_err(|_| Status::unavailable("the node stops"))?;
             self.slices.put(id, data).await

@@ -3,6 +3,9 @@
 //! The simplest file system in memory: one lock, one map, no permissions, and a kernel that may keep everything for a
 //! second. What it does in a second no FUSE file system can beat, so benchmarks have it beside them. It is no model of
 //! anything and keeps nothing. `memfs MOUNTPOINT` serves until it is unmounted.
+//!
+//! `memfs MOUNTPOINT HOLD` is a disk that hangs for tests: while the file HOLD is there, nobody gets an answer to a read of a
+//! node's segment files (`*.slices`), which the kernel never has then. All else goes on.
 
 use fuser::{
     BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
@@ -11,6 +14,7 @@ use fuser::{
 };
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -24,6 +28,8 @@ struct Node {
     data: Vec<u8>,
     /// Of a directory: what is in it. A listing's place is the position in this order.
     entries: BTreeMap<OsString, (u64, FileType)>,
+    /// Reads of it may be held.
+    is_segment: bool,
 }
 
 struct State {
@@ -31,7 +37,10 @@ struct State {
     next: u64,
 }
 
-struct Memfs(Mutex<State>);
+struct Memfs {
+    state: Mutex<State>,
+    hold: Option<PathBuf>,
+}
 
 type Outcome<T> = Result<T, Errno>;
 
@@ -63,7 +72,7 @@ impl State {
             blksize: 4096,
             flags: 0,
         };
-        self.nodes.insert(ino, Node { attr, data: Vec::new(), entries: BTreeMap::new() });
+        self.nodes.insert(ino, Node { attr, data: Vec::new(), entries: BTreeMap::new(), is_segment: false });
         attr
     }
 
@@ -86,6 +95,7 @@ impl State {
         }
         let attr = self.add(kind, (mode & 0o7777) as u16, (request.uid(), request.gid()));
         self.node(dir)?.entries.insert(name.into(), (attr.ino.0, kind));
+        self.node(attr.ino)?.is_segment = name.as_encoded_bytes().ends_with(b".slices");
         Ok(attr)
     }
 
@@ -134,8 +144,28 @@ impl State {
 
 impl Memfs {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// For how long reads of this file are held: for as long as this file is there.
+    fn hold(&self, ino: INodeNo) -> Option<&PathBuf> {
+        let is_segment = self.state().node(ino).is_ok_and(|node| node.is_segment);
+        self.hold.as_ref().filter(|_| is_segment)
+    }
+
+    fn open_flags(&self, ino: INodeNo) -> FopenFlags {
+        if self.hold(ino).is_some() { FopenFlags::FOPEN_DIRECT_IO } else { FopenFlags::FOPEN_KEEP_CACHE }
+    }
+}
+
+/// Answers when that file is gone; whoever asks for other things is not kept by it.
+fn answer_when_gone(hold: PathBuf, reply: ReplyData, data: Vec<u8>) {
+    std::thread::spawn(move || {
+        while hold.exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        reply.data(&data);
+    });
 }
 
 fn moment(time: TimeOrNow) -> SystemTime {
@@ -241,8 +271,8 @@ impl Filesystem for Memfs {
         }
     }
 
-    fn open(&self, _request: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE);
+    fn open(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        reply.opened(FileHandle(0), self.open_flags(ino));
     }
 
     fn create(
@@ -255,8 +285,9 @@ impl Filesystem for Memfs {
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        match self.state().make(request, dir, name, FileType::RegularFile, mode) {
-            Ok(attr) => reply.created(&KEPT, &attr, GENERATION, FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE),
+        let made = self.state().make(request, dir, name, FileType::RegularFile, mode);
+        match made {
+            Ok(attr) => reply.created(&KEPT, &attr, GENERATION, FileHandle(0), self.open_flags(attr.ino)),
             Err(errno) => reply.error(errno),
         }
     }
@@ -272,11 +303,15 @@ impl Filesystem for Memfs {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let hold = self.hold(ino).filter(|hold| hold.exists());
         match self.state().node(ino) {
             Ok(node) => {
                 let from = node.data.len().min(offset as usize);
                 let to = node.data.len().min(from + size as usize);
-                reply.data(&node.data[from..to]);
+                match hold {
+                    Some(hold) => answer_when_gone(hold.clone(), reply, node.data[from..to].to_vec()),
+                    None => reply.data(&node.data[from..to]),
+                }
             }
             Err(errno) => reply.error(errno),
         }
@@ -324,13 +359,15 @@ impl Filesystem for Memfs {
 }
 
 fn main() -> ExitCode {
-    let Some(mountpoint) = std::env::args_os().nth(1) else {
-        eprintln!("usage: memfs MOUNTPOINT");
+    let mut words = std::env::args_os().skip(1);
+    let Some(mountpoint) = words.next() else {
+        eprintln!("usage: memfs MOUNTPOINT [HOLD]");
         return ExitCode::from(2);
     };
+    let memfs = Memfs { state: Mutex::new(State::new()), hold: words.next().map(PathBuf::from) };
     let mut config = Config::default();
     config.mount_options = vec![MountOption::FSName("memfs".into()), MountOption::NoAtime];
-    match fuser::mount(Memfs(Mutex::new(State::new())), mountpoint, &config) {
+    match fuser::mount(memfs, mountpoint, &config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("memfs: {error}");

@@ -147,6 +147,42 @@ impl Cluster {
         (cluster, one)
     }
 
+    /// Three nodes, of which the last is so far away from everybody, mounts too.
+    pub fn start_with_one_far(each_way: Duration) -> Cluster {
+        let mut cluster = Cluster::plan(&[(); 3].map(|()| guardian::folder("node")));
+        let far = Delay::to(cluster.address(3), each_way).address();
+        let peers = format!("1={},2={},3={far}", cluster.address(1), cluster.address(2));
+        cluster.nodes.iter_mut().for_each(|node| node.peers = Some(peers.clone()));
+        cluster.ids().into_iter().for_each(|id| cluster.restart(id));
+        cluster.leader();
+        cluster
+    }
+
+    /// Where a node finds another.
+    pub fn way(&self, from: u64, to: u64) -> String {
+        let peers = self.node(from).peers.clone().unwrap_or_else(|| self.peers());
+        let way = peers.split(',').find_map(|peer| peer.strip_prefix(&format!("{to}=")));
+        way.expect("a node of the cluster").to_owned()
+    }
+
+    /// The node that a mount works with: the one to say that it has it.
+    pub fn node_of(&self, mount: &Mount) -> u64 {
+        let at = mount.dir().to_str().expect("a name in UTF-8");
+        let has_it = |id: &u64| {
+            let mounts = Admin::new(self.address(*id)).status().map(|status| status.mounts).unwrap_or_default();
+            mounts.iter().any(|mount| mount.client.ends_with(at) && mount.node == *id)
+        };
+        eventually(&format!("one node has the mount at {at}"), Duration::from_secs(20), || {
+            let mut having = self.running().filter(has_it);
+            having.next().filter(|_| having.next().is_none())
+        })
+    }
+
+    /// Mounts it with the addresses in this order of the nodes: it begins with the first.
+    pub fn mount_by(&self, order: &[u64]) -> Mount {
+        Mount::start(&order.iter().map(|id| self.address(*id)).collect::<Vec<_>>().join(","))
+    }
+
     /// The list of peers, as `baton node` takes it.
     pub fn peers(&self) -> String {
         self.nodes.iter().map(|node| format!("{}={}", node.id, node.address)).collect::<Vec<_>>().join(",")

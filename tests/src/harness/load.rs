@@ -1,11 +1,12 @@
 //! A program that writes, renames, removes and appends, and remembers what it was answered for; and whether that is kept.
 
+use super::try_sh;
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// What a program was promised: bytes that were answered for, under a name.
@@ -18,6 +19,15 @@ pub struct Promised {
     lines: Vec<String>,
     /// Operations that took long: when each began, and how long it took.
     slow: Vec<(Instant, Duration)>,
+    /// It was killed in the middle: what it was not answered for any more may be there as well, a line that is.
+    killed: bool,
+}
+
+impl Promised {
+    /// Lines that it was answered for.
+    pub fn lines(&self) -> usize {
+        self.lines.len()
+    }
 }
 
 /// What every operation of a program goes through: it must succeed, however long it takes, and how long is kept.
@@ -125,9 +135,10 @@ pub fn assert_kept(promised: &[Promised], folder: &Path) -> usize {
     }
     let log = std::fs::read_to_string(folder.join("log")).unwrap();
     for one in promised {
-        let writer = one.lines[0].split(' ').next().unwrap();
+        let Some(writer) = one.lines.first().and_then(|line| line.split(' ').next()) else { continue };
         let found: Vec<&str> = log.lines().filter(|line| line.split(' ').next() == Some(writer)).collect();
-        assert_eq!(found, one.lines, "lines of {writer}: each once, in order");
+        let more = usize::from(one.killed && found.len() > one.lines.len());
+        assert_eq!(found[..found.len() - more], one.lines, "lines of {writer}: each once, in order");
     }
     files
 }
@@ -147,4 +158,46 @@ pub fn longest_between(promised: &[Promised], from: Option<Instant>, to: Option<
     let between =
         slow.filter(|(began, took)| from.is_none_or(|from| *began + *took > from) && to.is_none_or(|to| *began < to));
     between.map(|(_, took)| *took).max().unwrap_or(SLOW)
+}
+
+/// Runs lines of shell again and again until told to stop, and counts how often they succeeded, which is always.
+pub fn repeats(folder: &Path, lines: &str, stop: &AtomicBool, done: &AtomicU64) {
+    while !stop.load(Ordering::SeqCst) {
+        let outcome = try_sh(folder, lines);
+        assert!(outcome.is_ok(), "after {done:?} times: {lines}\n{}{}", outcome.out, outcome.err);
+        done.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Makes files with fsync, and lines in the log that others write too, until its mount is killed: then all that it was answered for.
+/// Of its files it keeps so many.
+pub fn until_killed(folder: &Path, writer: &str, killed: &AtomicBool) -> Promised {
+    const KEPT: usize = 50;
+    let mut promised = Promised { killed: true, ..Promised::default() };
+    for number in 0.. {
+        let path = folder.join(format!("{writer}-{number}"));
+        // What it is not answered for may be there or not.
+        let oldest = if promised.files.len() >= KEPT { promised.files.pop_front() } else { None };
+        let line = format!("{writer} {number}");
+        let act = || -> std::io::Result<()> {
+            let mut file = File::create_new(&path)?;
+            file.write_all(&data(writer, number))?;
+            file.sync_all()?;
+            promised.files.push_back((path.clone(), writer.to_owned(), number));
+            let mut log = OpenOptions::new().append(true).create(true).open(folder.join("log"))?;
+            log.write_all(format!("{line}\n").as_bytes())?;
+            promised.lines.push(line);
+            oldest.map_or(Ok(()), |(oldest, ..)| {
+                std::fs::remove_file(&oldest)?;
+                promised.gone.push(oldest);
+                Ok(())
+            })
+        };
+        if let Err(error) = act() {
+            assert!(killed.load(Ordering::SeqCst), "{}: {error}", path.display());
+            break;
+        }
+    }
+    promised
 }

@@ -11,6 +11,7 @@ mod delay;
 mod false_clock;
 pub mod flood;
 mod guardian;
+mod hanging_disk;
 pub mod load;
 mod mount;
 mod net;
@@ -23,6 +24,7 @@ pub use cluster::{Cluster, NodeState};
 pub use delay::Delay;
 pub use false_clock::FalseClock;
 pub use guardian::{folder, root};
+pub use hanging_disk::{HangingDisk, Held};
 pub use mount::{Mount, Up, need_fuse};
 pub use net::Net;
 pub use process::Process;
@@ -88,14 +90,14 @@ fn baton_in(holder: Option<u32>) -> Command {
 }
 
 fn under_test() -> PathBuf {
-    std::env::var_os("BATON_UNDER_TEST").map_or_else(beside_the_test, PathBuf::from)
+    std::env::var_os("BATON_UNDER_TEST").map_or_else(|| beside_the_test("baton-under-test"), PathBuf::from)
 }
 
 /// Test programs lie in `deps`, the programs of the same build beside that folder.
-fn beside_the_test() -> PathBuf {
+fn beside_the_test(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it is");
     let folder = test.parent().and_then(|deps| deps.parent()).expect("a test program lies in target/PROFILE/deps");
-    let program = folder.join("baton-under-test");
+    let program = folder.join(name);
     assert!(program.is_file(), "{} is missing: build it with cargo build -p baton-tests --bins", program.display());
     program
 }

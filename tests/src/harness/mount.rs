@@ -18,15 +18,15 @@ pub fn need_fuse() {
 }
 
 /// A directory where a mount is made; dropped, whatever is mounted there is gone.
-struct Mountpoint(PathBuf);
+pub(super) struct Mountpoint(pub(super) PathBuf);
 
 impl Mountpoint {
-    fn new() -> Mountpoint {
+    pub(super) fn new() -> Mountpoint {
         need_fuse();
         Mountpoint(guardian::folder("mnt"))
     }
 
-    fn is_mounted(&self) -> bool {
+    pub(super) fn is_mounted(&self) -> bool {
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         mounts.lines().any(|line| line.split(' ').nth(1).is_some_and(|at| Path::new(at) == self.0))
     }
@@ -77,7 +77,11 @@ impl Mount {
 
     /// At a place of a network of the test's own.
     pub fn start_at(net: &Net, place: usize, addresses: &str) -> Mount {
-        let mut mount = Mount::begin_in(Some(net.holder(place)), addresses, &[]);
+        Mount::start_at_with(net, place, addresses, &[])
+    }
+
+    pub fn start_at_with(net: &Net, place: usize, addresses: &str, more: &[&str]) -> Mount {
+        let mut mount = Mount::begin_in(Some(net.holder(place)), addresses, more);
         mount.process.wait_for_line("ready", READY);
         mount
     }

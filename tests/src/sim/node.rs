@@ -258,7 +258,7 @@ impl World {
                 self.nodes[node].disk.write_log(write);
                 self.sync_log(node, life);
             }
-            Output::Store { index, term, changes } => {
+            Output::Store { index, term, changes, .. } => {
                 let delay = self.rng.delay(2_000);
                 self.after(delay, Event::StoreDone(node, life, (index, term), changes));
             }

@@ -31,6 +31,13 @@ impl Cluster {
         self.mounts.iter().flat_map(numbers).collect()
     }
 
+    /// All that this node's store was given is durable in it.
+    fn checkpoint(&mut self, id: NodeId) {
+        let stored = self.machine(id).raw.store().stored.0;
+        self.peers.get_mut(&id).unwrap().inbox.push(Input::Checkpointed(stored));
+        self.settle();
+    }
+
     fn hold_all_disks(&mut self) {
         self.held_disks = self.peers.keys().copied().collect();
     }
@@ -125,6 +132,53 @@ fn who_waits_for_no_answer_is_heard_up_to_the_window() {
     }
 }
 
+/// The checkpoints of this cluster never come by themselves.
+#[test]
+fn a_log_that_no_checkpoint_shortens_holds_the_commands_back() {
+    let mut cluster = Cluster::formed();
+    let leader = cluster.leader();
+    let flood = cluster.greet_as(leader, FLOOD);
+    let all = 3 * (LOG_BYTES_MAX / LARGE) as u64 / 2;
+    for number in 1..=all {
+        cluster.says_at(leader, FLOOD, ToNode::Commands(vec![large(flood, number)]));
+    }
+    let bytes = |cluster: &Cluster| cluster.machine(leader).raw.store().bytes();
+    assert!((LOG_BYTES_MAX..LOG_BYTES_MAX + AHEAD_BYTES_MAX).contains(&bytes(&cluster)), "{}", bytes(&cluster));
+    let answered = cluster.replies().len() as u64;
+    assert!(answered < all);
+    cluster.checkpoint(leader);
+    assert!(bytes(&cluster) < LOG_BYTES_MAX);
+    for number in answered + 1..=all {
+        cluster.says_at(leader, FLOOD, ToNode::Commands(vec![large(flood, number)]));
+        cluster.checkpoint(leader);
+    }
+    cluster.pass(TICK_US);
+    cluster.checkpoint(leader);
+    assert_eq!(cluster.replies().len() as u64, all);
+}
+
+/// The leader's disk is fast, and this one's is not.
+#[test]
+fn a_follower_takes_no_more_than_its_checkpoints_get_rid_of() {
+    let mut cluster = Cluster::formed();
+    let (leader, slow) = (cluster.leader(), cluster.follower());
+    let flood = cluster.greet_as(leader, FLOOD);
+    let all = 2 * (LOG_BYTES_TAKEN_MAX / LARGE) as u64;
+    for number in 1..=all {
+        cluster.says_at(leader, FLOOD, ToNode::Commands(vec![large(flood, number)]));
+        if number % 100 == 0 {
+            cluster.pass(TICK_US);
+            cluster.peers.keys().copied().filter(|id| *id != slow).collect::<Vec<_>>().into_iter().for_each(|id| {
+                cluster.checkpoint(id);
+            });
+        }
+    }
+    assert_eq!(cluster.replies().len() as u64, all, "the others go on");
+    let bytes = cluster.machine(slow).raw.store().bytes();
+    let most = LOG_BYTES_TAKEN_MAX + 64 * BATCH_BYTES_MAX;
+    assert!((LOG_BYTES_TAKEN_MAX..most).contains(&bytes), "{bytes}");
+}
+
 /// It waits until all that was let in is in the log, and that may always be more than goes in at once.
 #[test]
 fn another_tree_is_laid_while_a_mount_floods() {
@@ -147,6 +201,7 @@ fn another_tree_is_laid_while_a_mount_floods() {
         cluster.pass(TICK_US);
         while in_tree(&cluster) && cluster.machine(leader).status().queued > 0 {
             cluster.finish_disks_once();
+            cluster.checkpoint(leader);
         }
     }
     assert!(number < 8_000, "four seconds, and it is in the tree");

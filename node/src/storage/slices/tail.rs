@@ -145,6 +145,7 @@ impl Tail {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn segments(&self) -> usize {
         self.lock().live.len()
     }

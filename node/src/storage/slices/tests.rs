@@ -131,7 +131,7 @@ fn deleted_slices_stay_away_and_empty_segments_go() {
     for number in 0..40 {
         store.put(id(number), &data(number, 100_000)).unwrap();
     }
-    let before = store.stats().segments;
+    let before = store.tail.segments();
     assert!(before > 3);
     for number in 1..40 {
         store.delete(id(number));
@@ -139,7 +139,7 @@ fn deleted_slices_stay_away_and_empty_segments_go() {
         assert!(matches!(store.get(id(number), 0, 1), Err(SliceError::Missing { .. })));
     }
     // The first has a slice, the newest is written to.
-    assert_eq!(store.stats().segments, 2);
+    assert_eq!(store.tail.segments(), 2);
     use std::os::unix::fs::MetadataExt;
     let used = fs::metadata(segment(dir.path(), 1)).unwrap().blocks() * 512;
     assert!(used < 250_000, "{used} bytes are used for one slice of 100,000");
