@@ -12,7 +12,7 @@ use baton_core::limits::DISK_RESERVE;
 use baton_core::mount::{SliceFault, SlicePart};
 use baton_core::types::SliceId;
 use bytes::Bytes;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
@@ -33,6 +33,8 @@ pub(crate) struct OwnDisk {
     writes: Turns,
     /// When a reader last did not want to wait for it any more.
     late: Mutex<Option<Instant>>,
+    /// When it answered anything last: a disk that has much to do answers all the time.
+    answered: Arc<Mutex<Instant>>,
 }
 
 type Turns = Arc<Semaphore>;
@@ -40,7 +42,16 @@ type Turns = Arc<Semaphore>;
 impl OwnDisk {
     pub(crate) fn new(store: Arc<SliceStore>, room: Room, bulk: tokio::runtime::Handle) -> OwnDisk {
         let turns = |max| Arc::new(Semaphore::new(max));
-        OwnDisk { store, room, bulk, reads: turns(READS_MAX), writes: turns(WRITES_MAX), late: Mutex::default() }
+        let answered = Arc::new(Mutex::new(Instant::now()));
+        OwnDisk {
+            store,
+            room,
+            bulk,
+            reads: turns(READS_MAX),
+            writes: turns(WRITES_MAX),
+            late: Mutex::default(),
+            answered,
+        }
     }
 
     pub(crate) async fn get(&self, part: SlicePart) -> Result<Bytes, SliceFault> {
@@ -86,13 +97,24 @@ impl OwnDisk {
         refuse_if_full(&self.room).is_err()
     }
 
-    pub(crate) fn note_late(&self) {
-        tracing::warn!("this node's own disk does not answer: slices are read from other nodes for now");
-        *self.late.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    /// A reader waited for so long. Where others were answered meanwhile, there was much to read, and no more.
+    pub(crate) fn note_late(&self, waited: Duration) {
+        if lock(&self.answered).elapsed() < waited {
+            return;
+        }
+        let before = lock(&self.late).replace(Instant::now());
+        if before.is_none_or(|at| at.elapsed() > 2 * SULK) {
+            tracing::warn!("this node's own disk does not answer: slices are read from other nodes for now");
+        }
+    }
+
+    /// Whether somebody waits for a turn to read.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.is_late() || self.reads.available_permits() == 0
     }
 
     pub(crate) fn is_late(&self) -> bool {
-        self.late.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < SULK)
+        lock(&self.late).is_some_and(|at| at.elapsed() < SULK)
     }
 
     /// Who goes away leaves the turn to the thread, until the disk has answered it.
@@ -103,13 +125,19 @@ impl OwnDisk {
     ) -> Result<T, SliceFault> {
         let turn = tokio::time::timeout(TURN_PATIENCE, turns.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else { return Err(SliceFault::Unreachable) };
-        let (store, room) = (self.store.clone(), self.room.clone());
+        let (store, room, answered) = (self.store.clone(), self.room.clone(), self.answered.clone());
         let acting = self.bulk.spawn_blocking(move || {
             let _turn = turn;
-            act(&store, &room)
+            let outcome = act(&store, &room);
+            *lock(&answered) = Instant::now();
+            outcome
         });
         acting.await.unwrap_or(Err(SliceFault::Unreachable))
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What is left of the disk then is for the log, the state and deletions.

@@ -193,6 +193,20 @@ impl Runner {
         }
     }
 
+    /// Nothing of this version may be on the disk before its folder names it. Where there is no room for that, all waits for it.
+    fn keep_version(&mut self, version: u32) -> Result<(), FolderError> {
+        const AGAIN: Duration = Duration::from_millis(200);
+        loop {
+            match self.folder.set_version(version) {
+                Err(error) if error.is_full() && !self.asked_to_stop.load(std::sync::atomic::Ordering::SeqCst) => {
+                    tracing::error!(version, "no room to write down what is in force: {error}");
+                    std::thread::sleep(AGAIN);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// For the next start, to find the others. Where there is no room for it, what is there from before has to do.
     fn keep_members(&self, members: &Members) -> Result<(), Stopped> {
         if self.folder.members().ok().flatten().as_ref() == Some(members) {
@@ -272,7 +286,7 @@ impl Runner {
                     return Err(Stopped::Removed);
                 }
             }
-            Output::Keeps(version) => self.folder.set_version(version)?,
+            Output::Keeps(version) => self.keep_version(version)?,
             Output::InForce(version) => {
                 tracing::info!(version, "in force in the cluster");
                 self.identity.set_in_force(version);

@@ -211,27 +211,33 @@ impl Slices {
         }
     }
 
-    /// This node's own copy, on this thread.
+    /// This node's own copy, on this thread; not while its disk does not answer.
     pub fn get_here(&self, part: &SlicePart) -> Result<Bytes, SliceFault> {
-        get_here(&self.store, part)
+        if self.own.is_late() { Err(SliceFault::Unreachable) } else { get_here(&self.store, part) }
     }
 
     /// From here if there is a good copy, else from the others in turn. The next walk replaces a copy that is damaged here.
     ///
-    /// While this node's own disk does not answer, the others are asked; it gets another chance now and then.
+    /// Who is asked first gets a moment, then the others are asked as well: this node's own disk, and while that does not answer
+    /// the others.
     pub async fn get(&self, part: SlicePart) -> Result<Bytes, SliceFault> {
         let mut own = pin!(self.own.get(part.clone()));
         let mut others = pin!(self.get_from_others(&part));
-        let is_late = self.own.is_late();
-        if !is_late {
+        if self.own.is_late() {
+            match tokio::time::timeout(OWN_READ_PATIENCE, &mut others).await {
+                Ok(Ok(bytes)) => return Ok(bytes),
+                Ok(Err(fault)) => return own.await.map_err(|mine| graver(mine, fault)),
+                Err(_) => {}
+            }
+        } else {
             match tokio::time::timeout(OWN_READ_PATIENCE, &mut own).await {
                 Ok(Ok(bytes)) => return Ok(bytes),
                 Ok(Err(fault)) => return others.await.map_err(|theirs| graver(theirs, fault)),
-                Err(_) => self.own.note_late(),
+                Err(_) => self.own.note_late(OWN_READ_PATIENCE),
             }
         }
         tokio::select! {
-            mine = &mut own, if !is_late => match mine {
+            mine = &mut own => match mine {
                 Ok(bytes) => Ok(bytes),
                 Err(fault) => others.await.map_err(|theirs| graver(theirs, fault)),
             },
@@ -331,7 +337,8 @@ impl Slices {
 
     async fn verify_copy(&self, id: SliceId, info: &SliceInfo, mend: bool) -> VerifiedCopy {
         let checksum = self.checksum(id, info.len).await;
-        if checksum.is_ok() || !mend {
+        // A disk that does not answer may have a good copy, and is not to write another.
+        if checksum.is_ok() || !mend || self.own.is_busy() {
             return VerifiedCopy { id, checksum, mended: false };
         }
         let mended = self.copy_here(id, info.len, &info.nodes).await.is_ok();
@@ -340,7 +347,10 @@ impl Slices {
 
     async fn checksum(&self, id: SliceId, len: u32) -> Result<u32, SliceFault> {
         let read = tokio::time::timeout(COPY_PATIENCE, self.own.checksum(id, len));
-        read.await.unwrap_or(Err(SliceFault::Unreachable))
+        read.await.unwrap_or_else(|_| {
+            self.own.note_late(OWN_READ_PATIENCE);
+            Err(SliceFault::Unreachable)
+        })
     }
 }
 

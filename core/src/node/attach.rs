@@ -18,6 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A greeting is repeated to the leader after this long without an outcome.
 const GREET_AGAIN_US: u64 = 500_000;
 const REPORT_US: u64 = 1_000_000;
+/// A question that was handed to the leader and not answered for so long was lost on the way.
+const ASKED_US: u64 = 10_000_000;
 /// Questions of one node that may wait; a mount asks again what nobody answered.
 const WAITING_MAX: usize = 65_536;
 
@@ -28,7 +30,7 @@ pub(super) struct Attach {
     /// Which of its mount's connections each one is: what an old one said may come late.
     links: BTreeMap<Conn, u64>,
     /// Questions handed to the leader, under this node's own ids.
-    asked: BTreeMap<u64, (Conn, u64)>,
+    asked: BTreeMap<u64, Asked>,
     next_ask: u64,
     /// Questions that this node, as the leader, cannot answer at this moment.
     waiting: Vec<(Asker, Cred, Query)>,
@@ -55,6 +57,13 @@ impl Attach {
         self.again.remove(&session);
         self.by_session.remove(&session)
     }
+}
+
+/// A mount's question, under its own id, and when it was handed on.
+struct Asked {
+    conn: Conn,
+    id: u64,
+    at: u64,
 }
 
 enum Attached {
@@ -129,7 +138,7 @@ impl NodeMachine {
         self.leave_session(conn);
         self.attach.conns.remove(&conn);
         self.attach.links.remove(&conn);
-        self.attach.asked.retain(|_, (to, _)| *to != conn);
+        self.attach.asked.retain(|_, asked| asked.conn != conn);
         self.attach.without_copies.remove(&conn);
         self.copies.lost(conn);
     }
@@ -288,9 +297,9 @@ impl NodeMachine {
     fn commands_from_mount(&mut self, conn: Conn, commands: Vec<Command>) {
         let Some(session) = self.session_of(conn) else { return };
         // A mount speaks for its own session only, and has to wait for answers before it goes on: no word to who does not.
-        let most = self.answered_up_to(conn, session) + SESSION_WINDOW as u64;
-        let commands: Vec<Command> =
-            commands.into_iter().filter(|c| c.session == session && c.number <= most).collect();
+        let answered = self.answered_up_to(conn, session);
+        let in_window = |command: &Command| command.number <= answered.max(self.acked(command)) + SESSION_WINDOW as u64;
+        let commands: Vec<Command> = commands.into_iter().filter(|c| c.session == session && in_window(c)).collect();
         let again = self.attach.again.remove(&session);
         if !self.is_leader() {
             for command in commands {
@@ -303,6 +312,11 @@ impl NodeMachine {
         } else {
             self.attach_again_later(conn);
         }
+    }
+
+    /// What the mount says it was answered counts where it may be true: at a node that is behind.
+    fn acked(&self, command: &Command) -> u64 {
+        if self.is_leader() { 0 } else { command.acked.min(command.number) }
     }
 
     /// This node may not have carried out yet what the leader has answered.
@@ -354,7 +368,7 @@ impl NodeMachine {
         {
             let own = self.attach.next_ask;
             self.attach.next_ask += 1;
-            self.attach.asked.insert(own, (conn, id));
+            self.attach.asked.insert(own, Asked { conn, id, at: self.now.mono });
             self.send(leader, ToPeer::Ask { id: own, cred, query });
         }
     }
@@ -442,7 +456,7 @@ impl NodeMachine {
     }
 
     pub(super) fn answer_from_leader(&mut self, id: u64, reply: Option<Reply>) {
-        if let Some((conn, id)) = self.attach.asked.remove(&id) {
+        if let Some(Asked { conn, id, .. }) = self.attach.asked.remove(&id) {
             self.answered(Asker::Mount { conn, id, keep: false }, reply);
         }
     }
@@ -527,6 +541,10 @@ impl NodeMachine {
     pub(super) fn tick_attach(&mut self) {
         self.ask_for_sessions();
         self.settle_claims();
+        // The oldest come first. Their mounts have asked again meanwhile.
+        while let Some(oldest) = self.attach.asked.first_entry().filter(|o| self.now.mono >= o.get().at + ASKED_US) {
+            oldest.remove();
+        }
         if self.now.mono >= self.attach.last_report + REPORT_US {
             self.attach.last_report = self.now.mono;
             let space = self.space.get(&self.config.id).map(|(space, _)| *space).unwrap_or_default();

@@ -320,6 +320,8 @@ impl NodeMachine {
         machine.keeps_version(keeps);
         machine.load_from_view()?;
         machine.pin_election_timeout();
+        // What was found is durable; whoever was ended before it could shorten its log for it begins with a short one.
+        machine.checkpointed(machine.applied.0);
         Ok(machine)
     }
 

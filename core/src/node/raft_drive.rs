@@ -321,6 +321,7 @@ impl NodeMachine {
             }
             self.freeze_what_was_asked();
             self.settle_after_snapshot();
+            self.checkpointed(index);
         }
         self.apply_deferred();
         message.mut_snapshot().mut_metadata().set_conf_state(members::conf_state(&self.members));

@@ -176,6 +176,10 @@ impl Admin for AdminService {
 fn hash(state: &dyn Store) -> Result<u32, Fault> {
     const STEP: usize = 4_096;
     let (mut hash, mut from) = (0, Key::Volume);
+    for key in [Key::Members, Key::Version] {
+        let value = state.get(&key)?.and_then(|value| encode_value(&value).ok());
+        hash = crc32c::crc32c_append(hash, &value.unwrap_or_default());
+    }
     loop {
         let step = state.range(&from, &Key::LAST, STEP)?;
         // The last of a full step comes again, as the first of the next.

@@ -24,7 +24,10 @@ async fn listen(node: NodeHandle, mut incoming: Streaming<v1::ToNode>, outgoing:
     let sink = outgoing.clone();
     let conn = node.attach(move |message| sink.tell(message));
     loop {
-        outgoing.has_room().await;
+        if outgoing.has_room().await {
+            // What says that it lives may stand behind much that it asks.
+            conn.tell(ToNode::Alive);
+        }
         let message = match incoming.message().await {
             Ok(Some(message)) => message,
             Ok(None) => return,

@@ -53,16 +53,17 @@ impl Outgoing {
         let _gone = self.queue.send((Err(why), 0));
     }
 
-    /// Waits until the mount has read enough of what it was told, or is gone.
-    pub(crate) async fn has_room(&self) {
+    /// Waits until the mount has read enough of what it was told, or is gone; answers whether it had to, and the mount read.
+    pub(crate) async fn has_room(&self) -> bool {
+        let mut read = false;
         loop {
             let less = self.unread.less.notified();
             if self.unread.bytes.load(Ordering::Relaxed) <= UNREAD_MAX {
-                return;
+                return read;
             }
             tokio::select! {
-                () = less => {}
-                () = self.queue.closed() => return,
+                () = less => read = true,
+                () = self.queue.closed() => return false,
             }
         }
     }
@@ -95,7 +96,7 @@ mod tests {
         let hears = outgoing.clone();
         let mut told = 0;
         while outgoing.unread.bytes.load(Ordering::Relaxed) <= UNREAD_MAX {
-            outgoing.has_room().await;
+            assert!(!outgoing.has_room().await);
             outgoing.tell(answer());
             told += 1;
         }
@@ -103,13 +104,13 @@ mod tests {
         let ready = std::future::poll_fn(|context| Poll::Ready(waits.as_mut().poll(context).is_ready()));
         assert!(!ready.await, "{told} answers wait, and it is heard");
         assert!(matches!(sent.next().await, Some(Ok(_))));
-        waits.await;
+        assert!(waits.await, "it has read");
         for _ in 1..told {
             assert!(matches!(sent.next().await, Some(Ok(_))), "nothing of it is lost");
         }
         outgoing.unread.bytes.fetch_add(UNREAD_MAX, Ordering::Relaxed);
         outgoing.tell(answer());
         drop(sent);
-        outgoing.has_room().await;
+        assert!(!outgoing.has_room().await);
     }
 }

@@ -219,8 +219,8 @@ impl DataFolder {
         if version <= self.version {
             return Ok(());
         }
-        self.version = version;
-        self.write(self.cluster, self.member)
+        let before = std::mem::replace(&mut self.version, version);
+        self.write(self.cluster, self.member).inspect_err(|_| self.version = before)
     }
 
     /// Whether this node votes.

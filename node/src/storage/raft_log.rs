@@ -15,6 +15,9 @@
 //! so every write says up to where the log was synced before it, and what cannot be read behind that is cut off here. A batch that
 //! is damaged is told from a torn one only where that, a later file, or the commit index shows that the log went on behind it; a
 //! node should also compare [`Recovered::last_index`] with its state's applied index, which a log never ends before.
+//!
+//! What nothing can tell: a bit that flipped in what was synced last, and one in the frame (not the entries) of any batch in the
+//! newest file, where the engine ends the log whatever follows. Both are of the few seconds since the last checkpoint.
 
 use super::{Mark, StorageError};
 use raft::eraftpb::{ConfState, Entry, HardState};
@@ -150,7 +153,8 @@ impl RaftLog {
             }
             let mut batch = LogBatch::default();
             batch.add_command(REGION, Command::Compact { index: to.index + 1 });
-            put_base(&mut batch, to).map_err(|error| engine_error(WHAT, &self.dir, error))?;
+            let told = |error| engine_error(WHAT, &self.dir, error);
+            put_base(&mut batch, to).and_then(|()| put_synced(&mut batch, span.synced)).map_err(told)?;
             // Synced: the files may go only when the base that makes them needless cannot go back.
             self.write(WHAT, &mut span, &mut batch, true)?;
             span.base = to;
@@ -176,10 +180,6 @@ impl RaftLog {
         }
         // Set while the write is under way: the engine panics where a sync fails.
         span.failed = true;
-        // An empty batch is not written, and so not synced either.
-        if sync && batch.is_empty() {
-            put_base(batch, span.base).map_err(|error| engine_error(what, &self.dir, error))?;
-        }
         match catch_unwind(AssertUnwindSafe(|| self.engine.write(batch, sync))) {
             Ok(Ok(_)) => {
                 span.failed = false;
@@ -237,7 +237,8 @@ fn sync_all(dir: &Path) -> std::io::Result<()> {
             std::fs::File::open(path)?.sync_data()?;
         }
     }
-    Ok(())
+    // Of a file that was about to be used again the name may be new.
+    std::fs::File::open(dir)?.sync_all()
 }
 
 fn config(dir: &Path, file_bytes: u64) -> Result<Config, StorageError> {
@@ -277,11 +278,14 @@ fn encode(write: &LogWrite, next: &Span) -> raft_engine::Result<LogBatch> {
     if reset || write.conf_state.is_some() {
         batch.put_message(REGION, CONF_STATE.to_vec(), &next.conf_state)?;
     }
-    if !write.entries.is_empty() {
-        batch.put(REGION, SYNCED.to_vec(), next.synced.to_le_bytes().to_vec())?;
-    }
+    put_synced(&mut batch, next.synced)?;
     batch.add_entries::<Entries>(REGION, &write.entries)?;
     Ok(batch)
+}
+
+/// Every batch says so: whatever comes behind entries that were acknowledged shows that they were.
+fn put_synced(batch: &mut LogBatch, synced: u64) -> raft_engine::Result<()> {
+    batch.put(REGION, SYNCED.to_vec(), synced.to_le_bytes().to_vec())
 }
 
 fn put_base(batch: &mut LogBatch, base: Mark) -> raft_engine::Result<()> {
@@ -336,6 +340,7 @@ fn cut_off(engine: &Engine, kept: &Recovered) -> raft_engine::Result<()> {
         batch.put_message(REGION, CONF_STATE.to_vec(), &kept.conf_state)?;
     }
     batch.put_message(REGION, HARD_STATE.to_vec(), &kept.hard_state)?;
+    put_synced(&mut batch, kept.last_index())?;
     batch.add_entries::<Entries>(REGION, kept.entries.last().map_or(&[], std::slice::from_ref))?;
     engine.write(&mut batch, true).map(|_| ())
 }

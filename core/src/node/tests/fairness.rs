@@ -5,6 +5,7 @@ use crate::limits::{AHEAD_BYTES_MAX, BATCH_BYTES_MAX, SESSION_WINDOW};
 use crate::meta::ops::{SetXattr, XattrHow};
 use crate::types::XattrName;
 use bytes::Bytes;
+use raft::{GetEntriesContext, Storage};
 
 const FLOOD: Conn = Conn(1);
 const ONE: Conn = Conn(2);
@@ -130,6 +131,50 @@ fn who_waits_for_no_answer_is_heard_up_to_the_window() {
         cluster.pass(TICK_US);
         assert_eq!(cluster.replies().len() as u64, answered + 9);
     }
+}
+
+/// It has not carried out what the leader has answered, and the mount goes on from there.
+#[test]
+fn a_mount_that_comes_to_a_node_that_is_far_behind_is_heard() {
+    let mut cluster = Cluster::formed();
+    let (leader, behind) = (cluster.leader(), cluster.follower());
+    let session = cluster.greet_as(leader, FLOOD);
+    cluster.deaf.insert(behind);
+    let answered = 2 * SESSION_WINDOW as u64;
+    for number in 1..=answered {
+        cluster.says_at(leader, FLOOD, ToNode::Commands(vec![Cluster::mkdir(session, number)]));
+    }
+    assert_eq!(cluster.replies().len() as u64, answered);
+    let (client, nonce) = (format!("host{}:/mnt", FLOOD.0), FLOOD.0);
+    cluster.says_at(behind, ONE, ToNode::Hello { session: Some(session), client, nonce, link: 2 });
+    cluster.pass(200_000);
+    let next = Command { acked: answered, ..Cluster::mkdir(session, answered + 1) };
+    cluster.says_at(behind, ONE, ToNode::Commands(vec![next]));
+    cluster.pass(200_000);
+    assert!(cluster.replies().contains(&(answered + 1)));
+}
+
+/// It was ended before it could shorten its log for a checkpoint that it had made.
+#[test]
+fn a_node_that_starts_with_a_long_log_begins_with_a_short_one() {
+    let mut cluster = Cluster::formed();
+    let leader = cluster.leader();
+    let flood = cluster.greet_as(leader, FLOOD);
+    for number in 1..=(LOG_BYTES_MAX / LARGE) as u64 + 9 {
+        cluster.says_at(leader, FLOOD, ToNode::Commands(vec![large(flood, number)]));
+    }
+    cluster.pass(TICK_US);
+    let peer = &cluster.peers[&leader];
+    let log = peer.machine.raw.store();
+    assert!(log.bytes() >= LOG_BYTES_MAX);
+    let stored = log.stored;
+    let entries = log.entries(1, stored.0 + 1, None, GetEntriesContext::empty(false)).unwrap();
+    let (hard_state, base) = (log.hard_state.clone(), peer.disk.clone());
+    let recovered = Recovered { member: true, hard_state, entries, stored, base: base.clone(), ..empty(&base) };
+    let mut machine = NodeMachine::new(peer.machine.config.clone(), recovered, at(cluster.now)).unwrap();
+    assert!(machine.raw.store().bytes() < LOG_BYTES_SOON, "{}", machine.raw.store().bytes());
+    let out = machine.step(at(cluster.now), [Input::Tick]);
+    assert!(out.iter().any(|output| matches!(output, Output::Compact { .. })));
 }
 
 /// The checkpoints of this cluster never come by themselves.

@@ -254,6 +254,32 @@ fn a_torn_write_before_a_whole_one_costs_its_entries_and_what_follows_them() {
     assert!(damaged.is_damage(), "{damaged}");
 }
 
+/// A vote, or a compaction, that came behind the sync of what is damaged shows that it was there.
+#[test]
+fn damage_to_what_was_acknowledged_is_told_where_no_entry_follows() {
+    let vote = LogWrite { hard_state: Some(hard_state(2, 2)), ..LogWrite::default() };
+    type Later<'a> = &'a dyn Fn(&RaftLog);
+    let laters: [Later<'_>; 2] = [&|log| log.append(&vote, true).unwrap(), &|log| log.compact_to(mark(1, 1)).unwrap()];
+    for later in laters {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, _) = open(dir.path());
+        log.append(&LogWrite { hard_state: Some(hard_state(1, 1)), ..entries(1..=2, 1) }, true).unwrap();
+        log.append(
+            &LogWrite { entries: vec![Entry { data: vec![0xee; 999].into(), ..entry(3, 1) }], ..LogWrite::default() },
+            true,
+        )
+        .unwrap();
+        later(&log);
+        drop(log);
+        let mut bytes = fs::read(newest_file(dir.path())).unwrap();
+        let at = bytes.windows(99).position(|window| window.iter().all(|byte| *byte == 0xee)).unwrap();
+        bytes[at + 50] ^= 1;
+        fs::write(newest_file(dir.path()), bytes).unwrap();
+        let damaged = RaftLog::open_with_files_of(dir.path(), SMALL_FILE).err().unwrap();
+        assert!(damaged.is_damage(), "{damaged}");
+    }
+}
+
 /// Nothing is left of the log but its base, and the vote.
 #[test]
 fn a_torn_write_behind_the_base_leaves_the_base() {
