@@ -1,7 +1,7 @@
 //! How long something still takes, as fast as it went lately.
 
+use core::time::Duration;
 use std::collections::VecDeque;
-use std::time::Duration;
 
 /// How far back is looked: so many looks, of which no two lie closer together than this.
 const LOOKS: usize = 30;
