@@ -14,9 +14,7 @@ use crate::runner::{Runner, Stopped};
 use crate::service::{About, AdminService, MountService, PeersService, Services, SlicesService};
 use crate::slices::Slices;
 use crate::storage::{ClaimedFolder, DataFolder, FolderError, RaftLog, SliceError, SliceStore, State, StorageError};
-use baton_core::node::{
-    Config, Fit, MergeRule, NodeMachine, Recovered, Unfit, Unspoken, Written, all_spoken, in_force, listed,
-};
+use baton_core::node::{Config, Fit, MergeRule, NodeMachine, Recovered, Unfit, all_spoken, listed, spoken_in_force};
 use baton_core::types::{ClusterId, Members, NodeId, Owner};
 use baton_proto::SPEAKS;
 
@@ -179,8 +177,8 @@ pub fn start_on(
     }
 }
 
-/// Opens the data folder. What another build wrote is left as it is. A damaged log or state is moved aside where there are other nodes to rebuild it from: this node
-/// then is one that lost its disk, and does not vote until it has caught up.
+/// Opens the data folder. What another build wrote is left as it is. A damaged log or state is moved aside where there are other
+/// nodes to rebuild it from: this node then is one that lost its disk, and does not vote until it has caught up.
 fn open(config: &NodeConfig) -> Result<Opened, NodeError> {
     let mut folder = DataFolder::open(&config.data, config.id)?;
     if folder.wants_rebuild() && has_others(&folder, config)? {
@@ -223,10 +221,7 @@ fn open_log_and_state(folder: &DataFolder) -> Result<(RaftLog, crate::storage::R
     all_spoken(&recovered.entries, u64::MAX, SPEAKS).map_err(unspoken(folder.log()))?;
     let state = State::open(&folder.state(), STATE_CACHE_BYTES)?;
     // What cannot be read is found out by the machine.
-    if let Ok(Some(found)) = in_force(&state)
-        && !SPEAKS.knows(found)
-    {
-        let why = Unspoken { what: Written::State, found, speaks: SPEAKS };
+    if let Err(Unfit::Unspoken(why)) = spoken_in_force(&state, SPEAKS) {
         return Err(unspoken(folder.state())(why));
     }
     if let Some(error) = state.of_another_build() {

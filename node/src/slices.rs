@@ -9,7 +9,7 @@ use crate::peers::Peers;
 use crate::storage::SliceStore;
 use baton_core::meta::{Fault, Key, SliceInfo, Store, Value};
 use baton_core::mount::{SliceFault, SlicePart};
-use baton_core::node::{Pace, Reader, Space, Survey, copies_wanted, enough_copies, is_full, is_full_disk, place};
+use baton_core::node::{Asking, Pace, Reader, Space, Survey, copies_wanted, enough_copies, is_full, is_full_disk};
 use baton_core::types::{Members, NodeId, SessionId, SliceId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,19 +90,17 @@ impl Slices {
     pub async fn put(&self, id: SliceId, data: Bytes) -> Result<Vec<NodeId>, SliceFault> {
         let members = self.members();
         let (nodes, spaces) = (members.staying(), self.reader.spaces());
-        let wanted = copies_wanted(nodes.len());
         let enough = enough_copies(nodes.len());
         // What is known to be of no use is not begun: the copies that would be made lie there for as long as the session lives.
         if no_room(&members, &spaces) {
             return Err(SliceFault::Full);
         }
-        let (quick, slow) = self.order(&members, &spaces);
+        let room = |node| spaces.get(&node).map_or(0, |space| space.free);
+        let Asking { order, at_once } = Asking::of(self.me, &members, |node| self.is_slow(node), room);
         let mut asked: Vec<NodeId> = Vec::new();
         let mut putting = JoinSet::new();
-        // Slow replicas are asked at first only where there are too few others.
-        let first = if quick.len() >= enough { wanted.min(quick.len()) } else { enough };
-        let mut spare = quick.into_iter().chain(slow);
-        for to in spare.by_ref().take(first) {
+        let mut spare = order.into_iter();
+        for to in spare.by_ref().take(at_once) {
             asked.push(to);
             self.start_put(&mut putting, to, id, &data);
         }
@@ -174,20 +172,6 @@ impl Slices {
     fn is_slow(&self, node: NodeId) -> bool {
         let slow = self.slow.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         slow.get(&node).is_some_and(|since| since.elapsed() < SULK)
-    }
-
-    /// This node, then the others, those with the most room first; and apart from them those that are slow, or away.
-    fn order(&self, members: &Members, spaces: &BTreeMap<NodeId, Space>) -> (Vec<NodeId>, Vec<NodeId>) {
-        let (nodes, away) = (members.staying(), members.away());
-        let waits = |node: &NodeId| *node != self.me && away.contains(node) || self.is_slow(*node);
-        let (slow, quick): (Vec<NodeId>, Vec<NodeId>) = nodes.iter().partition(|node| waits(node));
-        let reachable: Vec<(NodeId, u64)> =
-            quick.iter().map(|node| (*node, spaces.get(node).map_or(0, |s| s.free))).collect();
-        let mut order = place(self.me, &reachable, nodes.len());
-        // `place` names as many as a slice needs; the others follow for the case that one of them fails.
-        let others: Vec<NodeId> = quick.into_iter().filter(|node| !order.contains(node)).collect();
-        order.extend(others);
-        (order, slow)
     }
 
     fn start_put(

@@ -2,7 +2,7 @@ use super::{leader, runtime, told};
 use crate::failure::Failure;
 use crate::names;
 use crate::say::{say, say_now};
-use baton_core::node::roughly;
+use baton_core::node::to_go;
 use baton_core::types::{Member, Members, NodeId};
 use baton_proto::v1::change_members_request::Change;
 use baton_proto::v1::{ChangeMembersReply, ChangeMembersRequest, NodeStatus, StatusRequest};
@@ -145,7 +145,7 @@ fn progress(row: &NodeStatus, nodes: &[NodeStatus]) -> String {
         },
         Some(left) => match away(nodes).as_slice() {
             [] => {
-                let takes = row.leave_ms.map(|ms| format!("; about {} to go", roughly(Duration::from_millis(ms))));
+                let takes = row.leave_ms.map(|ms| format!("; {}", to_go(Duration::from_millis(ms))));
                 format!("node {} leaves: {left} slices still to be copied{}", row.id, takes.unwrap_or_default())
             }
             away => {

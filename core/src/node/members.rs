@@ -44,10 +44,6 @@ impl Changing {
         self.under_way
     }
 
-    pub(super) fn begins(&mut self) {
-        self.under_way = true;
-    }
-
     /// It was applied, or not even proposed.
     pub(super) fn is_over(&mut self) {
         self.under_way = false;
@@ -144,8 +140,7 @@ impl NodeMachine {
             return;
         }
         if let Some((request, change)) = self.lead.changing.orders.pop_front() {
-            self.lead.changing.under_way = true;
-            self.lead.queue.push(Item::Members { request: Some(request), change });
+            self.begin_change(Item::Members { request: Some(request), change });
         }
     }
 
@@ -164,9 +159,14 @@ impl NodeMachine {
             !voters || self.now.mono >= self.lead.changing.rests_until
         };
         if let Some(change) = next.filter(may) {
-            self.lead.changing.under_way = true;
-            self.lead.queue.push(Item::Members { request: None, change });
+            self.begin_change(Item::Members { request: None, change });
         }
+    }
+
+    /// Of the list, or of the version in force: one at a time.
+    pub(super) fn begin_change(&mut self, item: Item) {
+        self.lead.changing.under_way = true;
+        self.lead.queue.push(item);
     }
 
     fn listen_who_is_there(&mut self) {

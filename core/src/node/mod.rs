@@ -21,10 +21,11 @@
 //!   and the state store is given none that is not durable in the log.
 //!
 //! One file a concern: `raft_drive` turns Raft's readiness into outputs, `apply` carries out committed entries, `lead` is
-//! what only a leader does (`turns` whose command is next), `tokens` says which node may change an object (`tree` whose neighbour it is, `edges` that what
-//! neighbours say arrives), `copies` keeps what its mounts cache true, `attach` serves them, `breaks` takes locks away by
-//! force, `orphans` finds out which unlinked files nobody has open, `merging` takes small writes out of the state, `members` says who belongs to the cluster, `join` keeps a
-//! node that lost its disk from voting, `version` lets two builds work together, `lease` and `view` say for themselves.
+//! what only a leader does (`turns` whose command is next), `tokens` says which node may change an object (`tree` whose
+//! neighbour it is, `edges` that what neighbours say arrives), `copies` keeps what its mounts cache true, `attach` serves them,
+//! `breaks` takes locks away by force, `orphans` finds out which unlinked files nobody has open, `merging` takes small writes
+//! out of the state, `members` says who belongs to the cluster, `join` keeps a node that lost its disk from voting, `version`
+//! lets two builds work together, `lease` and `view` say for themselves.
 
 mod apply;
 mod attach;
@@ -64,14 +65,14 @@ pub use io::{Changes, Conn, Input, LogWrite, Now, Output};
 pub use members::listed;
 pub use merging::{Looked, MergeOrder, MergeRule, Merged};
 pub use messages::{Batch, Item, Seat, Space, ToPeer, ViewId};
-pub use pace::{Pace, roughly};
-pub use placement::{copies_wanted, enough_copies, is_full, is_full_disk, place, spare_copy};
+pub use pace::{Pace, to_go};
+pub use placement::{Asking, copies_wanted, enough_copies, is_full, is_full_disk, spare_copy};
 pub use repair::{Copying, Ended, Made, Repair, Survey, Walking};
 pub use shares::{Shares, Takeover};
 pub use status::{CopiesStatus, PeerStatus, SessionStatus, Status};
 pub use tokens::{PARCEL_MAX, TokenStatus};
 pub use tree::{NoTree, Topology};
-pub use version::{Speaks, Unfit, Unspoken, Written, all_spoken, encode_batch, in_force};
+pub use version::{Speaks, Unfit, Unspoken, Written, all_spoken, encode_batch, in_force, spoken_in_force};
 pub use view::{Base, Freeze, Frozen, Reader};
 
 use crate::meta::{Key, Store, Value};

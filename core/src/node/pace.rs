@@ -41,8 +41,13 @@ impl Pace {
     }
 }
 
+/// What is said of it to people.
+pub fn to_go(left: Duration) -> String {
+    format!("about {} to go", roughly(left))
+}
+
 /// A length of time, for people.
-pub fn roughly(time: Duration) -> String {
+fn roughly(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..120 => format!("{} s", seconds.max(1)),
         seconds @ 120..7200 => format!("{} min", seconds / 60),

@@ -28,12 +28,40 @@ pub fn is_full_disk(space: &Space) -> bool {
     space.total > 0 && space.free < DISK_RESERVE
 }
 
-/// Where a new slice goes: the node that received it, if it keeps data at all, then the others with the most room.
-pub fn place(me: NodeId, reachable: &[(NodeId, u64)], nodes: usize) -> Vec<NodeId> {
-    let mut others: Vec<(NodeId, u64)> = reachable.iter().filter(|(node, _)| *node != me).copied().collect();
-    others.sort_by_key(|(node, free)| (std::cmp::Reverse(*free), *node));
-    let here = reachable.iter().map(|(node, _)| *node).find(|node| *node == me);
-    here.into_iter().chain(others.into_iter().map(|(node, _)| node)).take(copies_wanted(nodes)).collect()
+/// Who is asked to keep a new slice.
+#[derive(Debug)]
+pub struct Asking {
+    /// The first of them at once, and one of the others for each that does not take it.
+    pub order: Vec<NodeId>,
+    pub at_once: usize,
+}
+
+impl Asking {
+    /// The node that received it, if it keeps data at all, then those with the most room; at last those that are slow, or away.
+    /// Where there are too few others, slow ones are asked at once too.
+    pub fn of(
+        me: NodeId,
+        members: &Members,
+        is_slow: impl Fn(NodeId) -> bool,
+        mut room: impl FnMut(NodeId) -> u64,
+    ) -> Asking {
+        let (staying, away) = (members.staying(), members.away());
+        let waits = |node: &NodeId| *node != me && away.contains(node) || is_slow(*node);
+        let (slow, quick): (Vec<NodeId>, Vec<NodeId>) = staying.iter().partition(|node| waits(node));
+        let quick: Vec<(NodeId, u64)> = quick.into_iter().map(|node| (node, room(node))).collect();
+        let (wanted, enough) = (copies_wanted(staying.len()), enough_copies(staying.len()));
+        let at_once = if quick.len() >= enough { wanted.min(quick.len()) } else { enough };
+        Asking { order: place(me, &quick, wanted).into_iter().chain(slow).collect(), at_once }
+    }
+}
+
+/// This node, the others with the most room, as many as a slice needs; then the rest, as they are, for the case that one fails.
+fn place(me: NodeId, reachable: &[(NodeId, u64)], wanted: usize) -> Vec<NodeId> {
+    let mut order = reachable.to_vec();
+    order.sort_by_key(|(node, free)| (*node != me, std::cmp::Reverse(*free), *node));
+    order.truncate(wanted);
+    let rest = reachable.iter().filter(|pair| !order.contains(pair)).copied().collect::<Vec<_>>();
+    order.into_iter().chain(rest).map(|(node, _)| node).collect()
 }
 
 /// Those of a slice's copies that count, and how many there should be.
@@ -113,9 +141,24 @@ mod tests {
     #[test]
     fn the_receiver_comes_first_then_those_with_room() {
         let reachable = [(NodeId(1), 10), (NodeId(2), 30), (NodeId(3), 20), (NodeId(4), 40)];
-        assert_eq!(place(NodeId(1), &reachable, 4), [NodeId(1), NodeId(4), NodeId(2)]);
+        assert_eq!(place(NodeId(1), &reachable, 3), [1, 4, 2, 3].map(NodeId));
         assert_eq!(place(NodeId(1), &reachable[..1], 3), [NodeId(1)]);
-        assert_eq!(place(NodeId(9), &reachable, 4), [NodeId(4), NodeId(2), NodeId(3)], "it is to leave");
+        assert_eq!(place(NodeId(9), &reachable, 3), [4, 2, 3, 1].map(NodeId), "it is to leave");
+    }
+
+    #[test]
+    fn who_is_slow_or_away_is_asked_last_and_at_once_only_where_there_are_too_few_others() {
+        let asked = |members: &Members, slow: &[u64]| {
+            let Asking { order, at_once } =
+                Asking::of(NodeId(1), members, |node| slow.contains(&node.0), |node| node.0);
+            (order.into_iter().map(|node| node.0).collect::<Vec<_>>(), at_once)
+        };
+        assert_eq!(asked(&five(), &[]), (vec![1, 5, 4, 2, 3], 3));
+        assert_eq!(asked(&five(), &[1, 5]), (vec![4, 3, 2, 1, 5], 3));
+        assert_eq!(asked(&five(), &[2, 3, 4]), (vec![1, 5, 2, 3, 4], 2), "two are enough");
+        assert_eq!(asked(&five(), &[2, 3, 4, 5]), (vec![1, 2, 3, 4, 5], 2));
+        let (away, _) = five().after(&MemberChange::Away(NodeId(5))).unwrap();
+        assert_eq!(asked(&away, &[]), (vec![1, 4, 3, 2, 5], 3));
     }
 
     fn five() -> Members {

@@ -35,6 +35,11 @@ impl Speaks {
     pub fn knows(&self, version: u32) -> bool {
         (self.oldest..=self.newest).contains(&version)
     }
+
+    /// Whether this build can use what was written by a version.
+    pub fn can_use(self, what: Written, found: u32) -> Result<(), Unspoken> {
+        if self.knows(found) { Ok(()) } else { Err(Unspoken { what, found, speaks: self }) }
+    }
 }
 
 /// Something was written by a version that this build does not speak.
@@ -136,12 +141,10 @@ pub fn in_force<S: Store + ?Sized>(state: &S) -> Result<Option<u32>, Fault> {
 }
 
 /// The same, if this build speaks it.
-pub(super) fn spoken_in_force<S: Store + ?Sized>(state: &S, speaks: Speaks) -> Result<Option<u32>, Unfit> {
+pub fn spoken_in_force<S: Store + ?Sized>(state: &S, speaks: Speaks) -> Result<Option<u32>, Unfit> {
     let found = in_force(state).map_err(|_| Unfit::Damaged("the state store cannot be read".into()))?;
-    match found.filter(|version| !speaks.knows(*version)) {
-        Some(found) => Err(Unspoken { what: Written::State, found, speaks }.into()),
-        None => Ok(found),
-    }
+    found.map_or(Ok(()), |version| speaks.can_use(Written::State, version))?;
+    Ok(found)
 }
 
 impl NodeMachine {
@@ -193,12 +196,10 @@ impl NodeMachine {
         if self.in_force >= Some(version) {
             return; // of a leader who did not know that it was raised
         }
-        let speaks = self.config.speaks;
-        if !speaks.knows(version) {
-            let unspoken = Unspoken { what: Written::Entry(self.applied.0 + 1), found: version, speaks };
-            return self.out.push(Output::StopUnspoken(unspoken));
+        match self.config.speaks.can_use(Written::Entry(self.applied.0 + 1), version) {
+            Ok(()) => self.found_version(version),
+            Err(unspoken) => self.out.push(Output::StopUnspoken(unspoken)),
         }
-        self.found_version(version);
     }
 
     /// The newest version that every node is known to speak: who was not heard of a moment ago may be anything.
@@ -214,8 +215,7 @@ impl NodeMachine {
         if let Some(version) = self.spoken_by_all()
             && self.in_force.is_some_and(|in_force| in_force < version)
         {
-            self.lead.changing.begins();
-            self.lead.queue.push(Item::Raise(version));
+            self.begin_change(Item::Raise(version));
         }
     }
 }

@@ -4,7 +4,7 @@ use super::versions;
 use crate::room::ROOM_MIN;
 use crate::slices::Found;
 use baton_core::limits::DISK_RESERVE;
-use baton_core::node::{Fetching, Pace, Space, Status, copies_wanted, is_full_disk, roughly};
+use baton_core::node::{Fetching, Pace, Space, Status, copies_wanted, is_full_disk, to_go};
 use baton_core::types::NodeId;
 use baton_proto::v1::NodeStatus;
 use std::time::Duration;
@@ -47,7 +47,7 @@ pub(super) fn health(status: &Status, nodes: &[NodeStatus], found: Option<&Found
 fn outlook(waits: Option<&str>, left: Option<Duration>) -> String {
     match (waits, left) {
         (Some(why), _) => format!("waits: {why}"),
-        (None, Some(left)) => format!("about {} to go", roughly(left)),
+        (None, Some(left)) => to_go(left),
         (None, None) => "how long is not known yet".into(),
     }
 }

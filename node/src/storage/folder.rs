@@ -385,9 +385,8 @@ fn read_identity(path: &Path) -> Result<Option<Identity>, FolderError> {
     }
     if let Some(Ok(found)) = fields.get("version").and_then(toml::Value::as_integer).map(u32::try_from)
         && found != 0
-        && !SPEAKS.knows(found)
+        && let Err(why) = SPEAKS.can_use(Written::Folder, found)
     {
-        let why = Unspoken { what: Written::Folder, found, speaks: SPEAKS };
         return Err(FolderError::Unspoken { path: path.to_owned(), why });
     }
     toml::from_str(&text).map(Some).map_err(|error| damaged(error.message().to_owned()))

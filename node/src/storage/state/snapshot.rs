@@ -10,7 +10,7 @@ use super::{
 };
 use crate::storage::{Mark, StorageError, sync_folder};
 use baton_core::meta::{CodecError, Value, decode_key, decode_value};
-use baton_core::node::{Unspoken, Written};
+use baton_core::node::Written;
 use baton_proto::SPEAKS;
 use redb::{Database, Durability};
 use serde::{Deserialize, Serialize};
@@ -185,9 +185,9 @@ impl Import {
             self.last.clone_from(key);
             let value = unseal(key, value).map_err(|why| self.bad(why))?;
             decode_key(key).map_err(|why| self.undecoded(why))?;
-            match decode_value(value).map_err(|why| self.undecoded(why))? {
-                Value::Version(found) if !SPEAKS.knows(found) => return Err(self.unspoken(found)),
-                _ => {}
+            if let Value::Version(found) = decode_value(value).map_err(|why| self.undecoded(why))? {
+                let unspoken = |why| StorageError::Unspoken { path: self.path.clone(), why };
+                SPEAKS.can_use(Written::State, found).map_err(unspoken)?;
             }
         }
         self.total.add(pairs);
@@ -240,11 +240,6 @@ impl Import {
     /// Nothing is wrong with what a later build wrote, and trying again is no use.
     fn undecoded(&self, why: CodecError) -> StorageError {
         if why.is_later() { StorageError::Later { path: self.path.clone(), why } } else { self.bad(why) }
-    }
-
-    fn unspoken(&self, found: u32) -> StorageError {
-        let why = Unspoken { what: Written::State, found, speaks: SPEAKS };
-        StorageError::Unspoken { path: self.path.clone(), why }
     }
 
     fn bad(&self, why: impl ToString) -> StorageError {
