@@ -9,6 +9,11 @@ use tokio::sync::Semaphore;
 /// Bytes of one stream that wait for the runner. One message is taken whatever its size.
 const WAITING_KIB_MAX: u32 = 8 * 1024;
 
+/// Bytes as a semaphore counts them, which does not count far enough for bytes.
+pub(crate) fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
+}
+
 pub(crate) struct Inlet {
     events: Events,
     room: Arc<Semaphore>,
@@ -21,8 +26,8 @@ impl Inlet {
 
     /// Answers whether the node still runs.
     pub(crate) async fn tell(&self, input: Input, bytes: usize) -> bool {
-        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(WAITING_KIB_MAX);
-        let Ok(room) = self.room.clone().acquire_many_owned(kib).await else { return false };
+        let room = self.room.clone().acquire_many_owned(kib(bytes).min(WAITING_KIB_MAX));
+        let Ok(room) = room.await else { return false };
         self.events.send(Event::Streamed { input, room }).is_ok()
     }
 }

@@ -35,6 +35,7 @@ pub use clock::Clock;
 pub use config::NodeConfig;
 pub use daemon::{Links, Node, NodeError, claim, listen, prepare, start_on, whose};
 pub use handle::{MountConn, NodeHandle, NotBroken, NotChanged, NotFrozen};
+pub use own_disk::BULK_THREADS;
 pub use peers::local::LocalNet;
 pub use slices::Slices;
 pub use topology::IpList;

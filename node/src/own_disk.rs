@@ -7,6 +7,7 @@
 //! Readers do not wait for as long as that: see [`Slices::get`](crate::slices::Slices::get).
 
 use crate::room::Room;
+use crate::slices::{REPLICA_PATIENCE, SULK};
 use crate::storage::{SliceError, SliceStore};
 use baton_core::limits::DISK_RESERVE;
 use baton_core::mount::{SliceFault, SlicePart};
@@ -16,14 +17,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// Reads under way at once, and the same of writes and deletions. A disk has enough to choose from in that; and both together are
-/// fewer than the threads for slices (48), so that a disk that hangs leaves some to the rest.
+/// Threads for slices, and for what else waits for a disk.
+pub const BULK_THREADS: usize = 48;
+/// Reads under way at once, and the same of writes and deletions. A disk has enough to choose from in that; and a disk that hangs
+/// leaves some threads to the rest.
 const READS_MAX: usize = 16;
 const WRITES_MAX: usize = 16;
-/// As long as a replica is waited for (`REPLICA_PATIENCE`): who asked for more has given up then.
-const TURN_PATIENCE: Duration = Duration::from_secs(5);
-/// After it let a reader wait, others are asked first for this long.
-const SULK: Duration = Duration::from_secs(3);
+const _: () = assert!(READS_MAX + WRITES_MAX < BULK_THREADS);
+/// As long as a replica is waited for: who asked for more has given up then.
+const TURN_PATIENCE: Duration = REPLICA_PATIENCE;
+/// A reader who waits longer asks others too. Longer than a disk that works takes for a slice, also one that syncs meanwhile; and
+/// asking in vain costs little where the other nodes are near.
+pub(crate) const OWN_PATIENCE: Duration = Duration::from_millis(300);
 
 pub(crate) struct OwnDisk {
     store: Arc<SliceStore>,
@@ -97,9 +102,9 @@ impl OwnDisk {
         refuse_if_full(&self.room).is_err()
     }
 
-    /// A reader waited for so long. Where others were answered meanwhile, there was much to read, and no more.
-    pub(crate) fn note_late(&self, waited: Duration) {
-        if lock(&self.answered).elapsed() < waited {
+    /// A reader waited for long. Where others were answered meanwhile, there was much to read, and no more.
+    pub(crate) fn note_late(&self) {
+        if lock(&self.answered).elapsed() < OWN_PATIENCE {
             return;
         }
         let before = lock(&self.late).replace(Instant::now());

@@ -4,7 +4,7 @@
 //! answers when all have it on disk. If some cannot be reached it goes on with those that can, as long as there are two (or
 //! one, in a cluster of one); the list of who has it then is short, which is what [`repair`](crate::repair) looks for.
 
-use crate::own_disk::{OwnDisk, get_here};
+use crate::own_disk::{OWN_PATIENCE, OwnDisk, get_here};
 use crate::peers::Peers;
 use crate::storage::SliceStore;
 use baton_core::meta::{Fault, Key, SliceInfo, Store, Value};
@@ -19,19 +19,16 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 /// A replica that takes longer for one slice is given up for it.
-const REPLICA_PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const REPLICA_PATIENCE: Duration = Duration::from_secs(5);
 /// Once enough copies are on disk, the others get this much longer. What they miss, repair makes up for.
 const LAST_REPLICA_PATIENCE: Duration = Duration::from_millis(300);
-/// A replica that let a slice wait in vain is not asked first again for this long.
-const SULK: Duration = Duration::from_secs(3);
+/// A replica, or this node's own disk, that let somebody wait in vain is not asked first again for this long.
+pub(crate) const SULK: Duration = Duration::from_secs(3);
 /// A replica that does not give a whole slice for so long is passed over for the next one: nobody waits for a copy but the
 /// walk that makes it, and the way may be a narrow one.
 const COPY_PATIENCE: Duration = Duration::from_secs(30);
 /// A replica that does not answer a read for this long is passed over for the next one.
 const READ_PATIENCE: Duration = Duration::from_secs(2);
-/// The same of this node's own disk: then others are asked too, and who has it first gives it. Longer than a disk that works takes for
-/// a slice, also one that syncs meanwhile; and asking in vain costs little where the other nodes are near.
-const OWN_READ_PATIENCE: Duration = Duration::from_millis(300);
 
 pub struct Slices {
     pub(crate) me: NodeId,
@@ -205,30 +202,11 @@ impl Slices {
     /// Who is asked first gets a moment, then the others are asked as well: this node's own disk, and while that does not answer
     /// the others.
     pub async fn get(&self, part: SlicePart) -> Result<Bytes, SliceFault> {
-        let mut own = pin!(self.own.get(part.clone()));
-        let mut others = pin!(self.get_from_others(&part));
+        let (own, others) = (self.own.get(part.clone()), self.get_from_others(&part));
         if self.own.is_late() {
-            match tokio::time::timeout(OWN_READ_PATIENCE, &mut others).await {
-                Ok(Ok(bytes)) => return Ok(bytes),
-                Ok(Err(fault)) => return own.await.map_err(|mine| graver(mine, fault)),
-                Err(_) => {}
-            }
+            one_then_both(others, own, || {}).await
         } else {
-            match tokio::time::timeout(OWN_READ_PATIENCE, &mut own).await {
-                Ok(Ok(bytes)) => return Ok(bytes),
-                Ok(Err(fault)) => return others.await.map_err(|theirs| graver(theirs, fault)),
-                Err(_) => self.own.note_late(OWN_READ_PATIENCE),
-            }
-        }
-        tokio::select! {
-            mine = &mut own => match mine {
-                Ok(bytes) => Ok(bytes),
-                Err(fault) => others.await.map_err(|theirs| graver(theirs, fault)),
-            },
-            theirs = &mut others => match theirs {
-                Ok(bytes) => Ok(bytes),
-                Err(fault) => own.await.map_err(|mine| graver(mine, fault)),
-            },
+            one_then_both(own, others, || self.own.note_late()).await
         }
     }
 
@@ -332,7 +310,7 @@ impl Slices {
     async fn checksum(&self, id: SliceId, len: u32) -> Result<u32, SliceFault> {
         let read = tokio::time::timeout(COPY_PATIENCE, self.own.checksum(id, len));
         read.await.unwrap_or_else(|_| {
-            self.own.note_late(OWN_READ_PATIENCE);
+            self.own.note_late();
             Err(SliceFault::Unreachable)
         })
     }
@@ -345,6 +323,33 @@ fn no_room(members: &Members, spaces: &BTreeMap<NodeId, Space>) -> bool {
     let (staying, voters) = (members.staying(), members.voters());
     let (all, no_room) = (voters.len(), full(&voters));
     is_full(staying.len(), full(&staying)) || no_room > 0 && all - no_room <= all / 2
+}
+
+/// The second is asked when the first fails or lets wait; then who has it first gives it.
+async fn one_then_both(
+    first: impl Future<Output = Result<Bytes, SliceFault>>,
+    second: impl Future<Output = Result<Bytes, SliceFault>>,
+    first_is_late: impl FnOnce(),
+) -> Result<Bytes, SliceFault> {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    let failed = match tokio::time::timeout(OWN_PATIENCE, &mut first).await {
+        Ok(Ok(bytes)) => return Ok(bytes),
+        Ok(Err(fault)) => fault,
+        Err(_) => {
+            first_is_late();
+            tokio::select! {
+                came = &mut first => match came {
+                    Ok(bytes) => return Ok(bytes),
+                    Err(fault) => fault,
+                },
+                came = &mut second => match came {
+                    Ok(bytes) => return Ok(bytes),
+                    Err(fault) => return first.await.map_err(|other| graver(other, fault)),
+                },
+            }
+        }
+    };
+    second.await.map_err(|other| graver(other, failed))
 }
 
 /// What is told when several were asked and none could: that somebody could not be asked outweighs all, because that may

@@ -89,12 +89,16 @@ impl PeerHello {
         PeerHello { cluster, node, wire_version: WIRE_VERSION, wire_oldest: WIRE_OLDEST, address, in_force }
     }
 
+    fn speaks(&self) -> Speaks {
+        Speaks { oldest: self.wire_oldest, newest: self.wire_version }
+    }
+
     /// Why this node cannot work where that version is in force.
     fn cannot_speak(&self, in_force: u32) -> Option<String> {
-        let PeerHello { node, wire_oldest: oldest, wire_version: newest, .. } = self;
-        if in_force == 0 || (*oldest..=*newest).contains(&in_force) {
+        let (node, Speaks { oldest, newest }) = (self.node, self.speaks());
+        if in_force == 0 || self.speaks().knows(in_force) {
             None
-        } else if in_force > *newest {
+        } else if in_force > newest {
             Some(format!(
                 "version {in_force} is in force in the cluster and node {node} knows {newest}: install the newer baton there"
             ))
@@ -110,8 +114,7 @@ impl PeerHello {
     /// is known. Of two clusters that differ neither talks to the other; a node without one yet talks to any.
     pub fn judge(&self, theirs: &PeerHello, expected: Option<NodeId>) -> Result<(), PeerRefusal> {
         let refuse = |reason, detail| Err(PeerRefusal { reason, detail });
-        let ours = Speaks { oldest: self.wire_oldest, newest: self.wire_version };
-        if let Err(why) = have_one_in_common(ours, theirs.wire_oldest, theirs.wire_version) {
+        if let Err(why) = have_one_in_common(self.speaks(), theirs.wire_oldest, theirs.wire_version) {
             let is_newer = matches!(why, Why::Newer { .. });
             let (older, newer) = if is_newer { (self, theirs) } else { (theirs, self) };
             let detail = format!(

@@ -1,7 +1,7 @@
 //! Disks that lie or are full: damaged slices, a damaged log, a damaged state, no room.
 
 use baton_node::storage::{LogWrite, RaftLog};
-use baton_tests::harness::load::{assert_kept, longest_gap, under_load};
+use baton_tests::harness::load::{Stops, assert_kept, longest_gap, under_load};
 use baton_tests::harness::{Cluster, Mount, Process, SmallDisk, baton, eventually, folder, number_from_env, sh};
 use raft::eraftpb::Entry;
 use std::fs::File;
@@ -444,8 +444,9 @@ fn a_deep_check_compares_states_that_go_on_and_takes_the_lead_from_nobody() {
             let until_stopped = (0..).take_while(|_| !stop.load(Ordering::SeqCst));
             until_stopped.map(|number| std::fs::write(mount.path(&format!("f{number}")), b"x").unwrap()).count()
         });
+        let stops = Stops(&stop);
         let checks: Vec<Result<String, String>> = (0..5).map(|_| cluster.deep_check(&[])).collect();
-        stop.store(true, Ordering::SeqCst);
+        drop(stops);
         let written = write.join().unwrap();
         assert!(checks.iter().all(Result::is_ok), "{checks:?}");
         assert!(written > 20, "{written} files is no load");

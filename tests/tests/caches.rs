@@ -1,6 +1,7 @@
 //! What mounts and kernels keep is true: two mounts of one cluster, one of which asks again and again while the other changes
 //! what it asks for.
 
+use baton_tests::harness::load::Stops;
 use baton_tests::harness::{Cluster, Mount, baton, folder, number_from_env, sh, sh_within};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
@@ -203,6 +204,7 @@ fn a_file_that_is_replaced_is_always_there_and_whole() {
     thread::scope(|scope| {
         let lookers: Vec<_> =
             [&a, &b, &b].map(|mount| mount.path("f")).into_iter().map(|path| scope.spawn(|| look(path))).collect();
+        let stops = Stops(&over);
         for n in 1..=number_from_env("BATON_CACHE_RENAMES", 200) {
             fs::write(&spare, version(n)).unwrap();
             fs::rename(&spare, &file).unwrap();
@@ -211,7 +213,7 @@ fn a_file_that_is_replaced_is_always_there_and_whole() {
                 thread::sleep(Duration::from_millis(300)); // long enough for everybody to keep it
             }
         }
-        over.store(true, Ordering::SeqCst);
+        drop(stops);
         for looker in lookers {
             assert!(looker.join().unwrap() > 10);
         }
@@ -630,10 +632,10 @@ fn a_directory_that_another_mount_moved_is_found_and_moved_on() {
                 made
             })
         });
-        let moved = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| moves("busy")));
-        over.store(true, Ordering::SeqCst);
-        let made: u64 = makers.into_iter().map(|maker| maker.join().unwrap()).sum();
-        moved.map(|()| made).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        let stops = Stops(&over);
+        moves("busy");
+        drop(stops);
+        makers.into_iter().map(|maker| maker.join().unwrap()).sum::<u64>()
     });
     assert!(made > 10, "{made}: it was not busy");
 }

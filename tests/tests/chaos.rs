@@ -4,7 +4,7 @@
 //! A minute by default; `BATON_CHAOS_SECONDS=3600` for an hour, `BATON_CHAOS_SEED` for another order,
 //! `BATON_CHAOS_ONLY=KillLeader` for one thing alone.
 
-use baton_tests::harness::load::{Promised, assert_kept, longest_between, repeats, under_load, until_killed};
+use baton_tests::harness::load::{Promised, Stops, assert_kept, longest_between, repeats, under_load, until_killed};
 use baton_tests::harness::{
     Cluster, FalseClock, Mount, Net, SmallDisk, eventually, folder, number_from_env, program, sh,
 };
@@ -305,27 +305,24 @@ fn what_was_answered_for_outlives_everything_that_goes_wrong() {
         if has_sqlite {
             scope.spawn(|| repeats(&db, SQLITE, &stop, &inserted));
         }
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            under_load(&loads, || {
-                let mut order: Vec<Fault> = Vec::new();
-                while began.elapsed() < runs_for {
-                    if order.is_empty() {
-                        order.extend(
-                            ALL.into_iter()
-                                .filter(|fault| only.as_ref().is_none_or(|only| *only == format!("{fault:?}")))
-                                .filter(|fault| *fault != Fault::SetDate || !chaos.clocks.is_empty()),
-                        );
-                    }
-                    let fault = order.swap_remove(chaos.dice.below(order.len()));
-                    struck.push((fault, Instant::now()));
-                    chaos.strike(fault);
-                    chaos.cluster.leader();
-                    chaos.wait(300, 1_500);
+        let _stops = Stops(&stop);
+        under_load(&loads, || {
+            let mut order: Vec<Fault> = Vec::new();
+            while began.elapsed() < runs_for {
+                if order.is_empty() {
+                    order.extend(
+                        ALL.into_iter()
+                            .filter(|fault| only.as_ref().is_none_or(|only| *only == format!("{fault:?}")))
+                            .filter(|fault| *fault != Fault::SetDate || !chaos.clocks.is_empty()),
+                    );
                 }
-            })
-        }));
-        stop.store(true, Ordering::SeqCst);
-        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                let fault = order.swap_remove(chaos.dice.below(order.len()));
+                struck.push((fault, Instant::now()));
+                chaos.strike(fault);
+                chaos.cluster.leader();
+                chaos.wait(300, 1_500);
+            }
+        })
     });
     promised.append(&mut chaos.promised);
     promised.extend(chaos.victim.take().map(Victim::kill));

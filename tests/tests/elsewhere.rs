@@ -1,5 +1,6 @@
 //! The node that a mount works with is lost: what programs have open stays theirs, and the mount goes to another node, soon.
 
+use baton_tests::harness::load::{Stops, contents, until_once_within};
 use baton_tests::harness::{Cluster, Mount, eventually, eventually_ok};
 use rustix::process::Signal;
 use std::fs::{File, OpenOptions};
@@ -8,11 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const MIB: usize = 1 << 20;
-
-/// No two pieces of it are alike.
-fn contents(of: u8, len: usize) -> Vec<u8> {
-    (0..len as u64 / 8).flat_map(|number| (number | u64::from(of) << 56).to_le_bytes()).collect()
-}
 
 fn read_all(file: &File) -> Vec<u8> {
     let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
@@ -97,11 +93,12 @@ fn gap(cluster: &mut Cluster, signal: Signal) -> Duration {
             }
             (operations, longest)
         });
+        let stops = Stops(&stop);
         std::thread::sleep(Duration::from_millis(300));
         assert_eq!(cluster.leader(), leader);
         cluster.process(victim).signal(signal);
         std::thread::sleep(Duration::from_millis(4_500));
-        stop.store(true, Ordering::SeqCst);
+        drop(stops);
         works.join().unwrap()
     });
     assert!(operations > 50, "{operations} operations is no program");
@@ -116,13 +113,9 @@ fn gap(cluster: &mut Cluster, signal: Signal) -> Duration {
     longest
 }
 
-/// Of up to three times the shortest counts, for this is a test and no yardstick.
 fn shortest_gap_within(limit: Duration, signal: Signal) {
     let mut cluster = Cluster::start();
-    let mut gaps = Vec::new();
-    while gaps.len() < 3 && gaps.iter().all(|gap| *gap >= limit) {
-        gaps.push(gap(&mut cluster, signal));
-    }
+    let gaps = until_once_within(limit, |_| gap(&mut cluster, signal));
     println!("a mount whose node got {signal:?} waited {gaps:?}");
     assert!(gaps.iter().any(|gap| *gap < limit), "{gaps:?}");
     cluster.assert_sound();

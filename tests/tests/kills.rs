@@ -134,9 +134,9 @@ fn one_of_three(which: &str, pick: impl Fn(&Cluster) -> u64) {
     let mut cluster = Cluster::start();
     let victim = pick(&cluster);
     // A mount begins at the first address it is given.
-    let others = cluster.ids().into_iter().filter(|id| *id != victim);
-    let order: Vec<&str> = std::iter::once(victim).chain(others).map(|id| cluster.address(id)).collect();
-    let (a, b) = (Mount::start(&order.join(",")), Mount::start(&order.join(",")));
+    let mut order = cluster.ids();
+    order.sort_by_key(|id| *id != victim);
+    let (a, b) = (cluster.mount_by(&order), cluster.mount_by(&order));
     let folders = [a.folder("load"), b.path("load")];
     let started = Instant::now();
     let promised = under_load(&folders, || {

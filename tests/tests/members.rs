@@ -1,7 +1,7 @@
 //! The cluster changes while programs work on it: nodes join, leave, are replaced, and are started anew one after the other.
 //! No program sees an error, and what was answered for is there.
 
-use baton_tests::harness::load::{assert_kept, longest_gap, repeats, under_load};
+use baton_tests::harness::load::{Stops, assert_kept, longest_gap, repeats, under_load};
 use baton_tests::harness::{Cluster, Mount, SmallDisk, eventually, eventually_ok, folder, program, sh};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -262,18 +262,15 @@ fn nodes_started_anew_one_after_the_other_disturb_no_program() {
         if has_sqlite {
             scope.spawn(|| repeats(&db, SQLITE, &stop, &inserted));
         }
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            under_load(&folders, || {
+        let _stops = Stops(&stop);
+        under_load(&folders, || {
+            all_went_on(&done());
+            for id in cluster.ids() {
+                cluster.restart_in_good_order(id);
+                cluster.wait_caught_up_in_log(id, Duration::from_secs(60));
                 all_went_on(&done());
-                for id in cluster.ids() {
-                    cluster.restart_in_good_order(id);
-                    cluster.wait_caught_up_in_log(id, Duration::from_secs(60));
-                    all_went_on(&done());
-                }
-            })
-        }));
-        stop.store(true, Ordering::SeqCst);
-        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            }
+        })
     });
     println!("all nodes started anew: {:?}, longest operation {:?}", done(), longest_gap(&promised));
     assert_kept(&promised, &folders[0]);

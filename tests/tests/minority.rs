@@ -1,6 +1,6 @@
 //! A leader is cut off, together with mounts that work with it: nobody there is told what was so before, and the majority goes on.
 
-use baton_tests::harness::load::{longest_gap, under_load};
+use baton_tests::harness::load::{longest_gap, under_load, until_once_within};
 use baton_tests::harness::{Cluster, Mount, Net, eventually, folder};
 use std::collections::BTreeMap;
 use std::io;
@@ -140,7 +140,6 @@ impl Scene {
     }
 }
 
-/// Of up to three times the shortest counts, for this is a test and no yardstick.
 #[test]
 fn who_is_cut_off_with_the_leader_reads_nothing_old_and_the_majority_goes_on() {
     let Some(net) = Net::start(NODES + 2) else { return };
@@ -156,8 +155,7 @@ fn who_is_cut_off_with_the_leader_reads_nothing_old_and_the_majority_goes_on() {
         cluster,
     };
     scene.majority.folder("load");
-    let mut gaps = Vec::new();
-    while gaps.len() < 3 && gaps.iter().all(|gap| *gap >= Duration::from_secs(3)) {
+    let gaps = until_once_within(Duration::from_secs(3), |round| {
         // The mounts have found the leader.
         let all_there = || {
             let leader = scene.cluster.leader();
@@ -165,8 +163,8 @@ fn who_is_cut_off_with_the_leader_reads_nothing_old_and_the_majority_goes_on() {
             mounts.iter().all(|mount| scene.cluster.node_of(mount) == leader).then_some(())
         };
         eventually("all work with the leader", Duration::from_secs(30), all_there);
-        gaps.push(scene.cut_and_heal(gaps.len()));
-    }
+        scene.cut_and_heal(round)
+    });
     assert!(gaps.iter().any(|gap| *gap < Duration::from_secs(6)), "{gaps:?}");
     scene.cluster.assert_sound();
 }

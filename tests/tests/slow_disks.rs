@@ -1,15 +1,10 @@
 //! A node whose own disk does not answer: its mounts read what they want from others, and nobody writes more slowly for it.
 
-use baton_tests::harness::load::{assert_kept, longest_gap, under_load};
+use baton_tests::harness::load::{assert_kept, contents, longest_gap, under_load};
 use baton_tests::harness::{Cluster, HangingDisk, Mount, eventually, folder};
 use std::time::{Duration, Instant};
 
-const MIB: usize = 1 << 20;
-
-/// No two pieces of it are alike.
-fn contents(of: u8) -> Vec<u8> {
-    (0..32 * MIB / 8).flat_map(|number| (number as u64 | u64::from(of) << 56).to_le_bytes()).collect()
-}
+const SIZE: usize = 32 << 20;
 
 fn read_within(limit: Duration, path: &std::path::Path, of: u8) -> Duration {
     let started = Instant::now();
@@ -18,7 +13,7 @@ fn read_within(limit: Duration, path: &std::path::Path, of: u8) -> Duration {
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || tell.send(std::fs::read(path)));
     let read = told.recv_timeout(limit).unwrap_or_else(|_| panic!("not read within {limit:?}"));
-    assert!(read.unwrap() == contents(of), "other bytes");
+    assert!(read.unwrap() == contents(of, SIZE), "other bytes");
     started.elapsed()
 }
 
@@ -31,7 +26,7 @@ fn what_a_nodes_own_disk_does_not_give_is_read_from_others() {
     // Told of this node alone, and with nothing in its caches. It finds the leader after some 3 s: so the reading begins at once.
     let reader = || Mount::start(cluster.address(3));
     for of in 0..3 {
-        std::fs::write(writer.path(&format!("file-{of}")), contents(of)).unwrap();
+        std::fs::write(writer.path(&format!("file-{of}")), contents(of, SIZE)).unwrap();
     }
     cluster.wait_has_its_slices(3, Duration::from_secs(30));
     let through = {

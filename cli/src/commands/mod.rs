@@ -58,7 +58,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 fn bulk_runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
-        .max_blocking_threads(48)
+        .max_blocking_threads(baton_node::BULK_THREADS)
         .thread_name("baton-bulk")
         .enable_all()
         .build()

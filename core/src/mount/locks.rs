@@ -9,11 +9,10 @@
 //! this mount hears of it later; when the last handle is closed the mount says so, and may use the object again.
 
 use super::flow::{Got, Running, Want};
-use super::{Asked, Call, CallId, Done, Handle, MountMachine, Opened, Output};
+use super::{Call, CallId, Done, Handle, MountMachine, Opened, Output};
 use crate::meta::Query;
 use crate::meta::locks::InTheWay;
 use crate::meta::ops::{AwaitsLock, ForgetBroken};
-use crate::session::ToNode;
 use crate::types::{Cred, Errno, Ino};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -214,14 +213,7 @@ impl MountMachine {
                 self.locks.ask_again.insert(id);
                 continue;
             }
-            let ask = self.next_ask;
-            self.next_ask += 1;
-            let query = Query::from(turn);
-            let asked = Asked { call: id, cred: Cred::ROOT, query: query.clone(), keep: false, at: self.now };
-            self.asks.insert(ask, asked);
-            if self.link.is_up() {
-                self.out.push(Output::Tell(ToNode::Ask { id: ask, cred: Cred::ROOT, query, keep: false }));
-            }
+            self.ask_node(id, Cred::ROOT, Query::from(turn), false);
         }
     }
 

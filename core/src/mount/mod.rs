@@ -413,12 +413,7 @@ impl MountMachine {
         self.stats.asked += 1;
         let keep = self.wants_copies(&query);
         self.renew_if_due();
-        let id = self.next_ask;
-        self.next_ask += 1;
-        if self.link.is_up() {
-            self.out.push(Output::Tell(ToNode::Ask { id, cred: cred.clone(), query: query.clone(), keep }));
-        }
-        self.asks.insert(id, Asked { call, cred, query, keep, at: self.now });
+        self.ask_node(call, cred, query, keep);
     }
 
     fn answered(&mut self, call: CallId, reply: Reply, under_copies: bool) {

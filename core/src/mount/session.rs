@@ -1,10 +1,11 @@
 //! The mount's end of its session: greeting, sending until answered, starting anew when it was fenced.
 
 use super::flow::{Got, Running, Want};
-use super::{CallId, MountMachine, Output};
+use super::{Asked, CallId, MountMachine, Output};
 use crate::limits::KEEPALIVE_MS;
+use crate::meta::Query;
 use crate::session::{Command, ToMount, ToNode};
-use crate::types::{Errno, Ino};
+use crate::types::{Cred, Errno, Ino};
 use std::collections::BTreeSet;
 
 /// A question that is unanswered for this long is sent again, and so are all commands when the first waits for so long: nothing
@@ -33,6 +34,13 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn is_up(&self) -> bool {
         self.welcome
+    }
+}
+
+impl Asked {
+    fn tell(&self, id: u64) -> Output {
+        let (cred, query, keep) = (self.cred.clone(), self.query.clone(), self.keep);
+        Output::Tell(ToNode::Ask { id, cred, query, keep })
     }
 }
 
@@ -151,6 +159,17 @@ impl MountMachine {
         }
     }
 
+    /// Asks until it is answered.
+    pub(super) fn ask_node(&mut self, call: CallId, cred: Cred, query: Query, keep: bool) {
+        let id = self.next_ask;
+        self.next_ask += 1;
+        let asked = Asked { call, cred, query, keep, at: self.now };
+        if self.link.is_up() {
+            self.out.push(asked.tell(id));
+        }
+        self.asks.insert(id, asked);
+    }
+
     /// At most once in a while: else each of many questions, told to come again, would bring all of them back, and those
     /// all of them again.
     fn send_again_if_asked(&mut self) {
@@ -185,8 +204,7 @@ impl MountMachine {
     fn ask_again(&mut self, after: u64) {
         for (id, asked) in self.asks.iter_mut().filter(|(_, asked)| self.now >= asked.at + after) {
             asked.at = self.now;
-            let (cred, query, keep) = (asked.cred.clone(), asked.query.clone(), asked.keep);
-            self.out.push(Output::Tell(ToNode::Ask { id: *id, cred, query, keep }));
+            self.out.push(asked.tell(*id));
         }
     }
 

@@ -25,7 +25,7 @@ pub struct Fetching {
 
 /// What a walk lacks, counted ahead of it.
 #[derive(Debug)]
-pub(super) struct Ahead {
+pub(super) struct Tally {
     /// What was not looked at yet begins here; nothing: all was.
     from: Option<SliceId>,
     counted: u64,
@@ -39,10 +39,10 @@ pub(super) struct Lacking {
     pace: Pace,
 }
 
-impl Ahead {
+impl Tally {
     /// So many were come by before this slice.
-    pub(super) fn new(from: SliceId, counted: u64) -> Ahead {
-        Ahead { from: Some(from), counted, fetched: 0 }
+    pub(super) fn new(from: SliceId, counted: u64) -> Tally {
+        Tally { from: Some(from), counted, fetched: 0 }
     }
 
     pub(super) fn look(
@@ -75,7 +75,7 @@ impl Ahead {
 
 impl Lacking {
     /// Where a walk is that has come so far.
-    pub(super) fn walks(&mut self, now: u64, ahead: Option<&Ahead>) -> Fetching {
+    pub(super) fn walks(&mut self, now: u64, ahead: Option<&Tally>) -> Fetching {
         let Some(ahead) = ahead else { return self.now };
         let lacks = ahead.counted.saturating_sub(ahead.fetched);
         if ahead.from.is_none() {
@@ -87,7 +87,7 @@ impl Lacking {
     }
 
     /// A walk is over, and did not get these.
-    pub(super) fn walked(&mut self, now: u64, ahead: Option<&Ahead>, lacks: u64) -> Fetching {
+    pub(super) fn walked(&mut self, now: u64, ahead: Option<&Tally>, lacks: u64) -> Fetching {
         self.is(now, lacks);
         self.now.in_vain = lacks > 0 && ahead.is_none_or(|ahead| ahead.fetched == 0);
         self.now

@@ -16,7 +16,7 @@
 //! * At its end a walk says what the leader must know before it lets a node or a copy go ([`super::drain`]).
 
 use super::drain::Walk;
-use super::fetching::{Ahead, Fetching, Lacking};
+use super::fetching::{Fetching, Lacking, Tally};
 use super::io::Input;
 use super::members::listed;
 use super::placement::{copies_wanted, is_full_disk, missing, spare_copy, wants_copy};
@@ -53,7 +53,7 @@ pub struct Walking {
     walk: Walk,
     survey: Survey,
     took: bool,
-    ahead: Option<Ahead>,
+    ahead: Option<Tally>,
 }
 
 /// A copy that is to be made here.
@@ -213,7 +213,7 @@ impl Repair {
         }
         let lacked = orders.iter().filter(|copying| copying.listed).count() as u64;
         if walking.ahead.is_none() && lacked > 0 {
-            walking.ahead = Some(Ahead::new(walking.from, lacked));
+            walking.ahead = Some(Tally::new(walking.from, lacked));
         }
         if let Some(ahead) = &mut walking.ahead {
             ahead.look(self.me, reader, most, is_here)?;

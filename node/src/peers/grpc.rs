@@ -3,6 +3,7 @@
 
 use super::{Later, Peers};
 use crate::handle::{Event, Events};
+use crate::inlet::kib;
 use crate::storage::state::snapshot::Part;
 use baton_core::mount::{SliceFault, SlicePart};
 use baton_core::node::{Input, ToPeer};
@@ -263,11 +264,10 @@ impl Peers for GrpcPeers {
 
     fn send(&self, to: NodeId, message: ToPeer) {
         let ways = self.ways.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(way) = ways.get(&to) {
-            let kib = u32::try_from(message.weight() / 1024 + 1).unwrap_or(u32::MAX);
-            if let Ok(room) = way.room.clone().try_acquire_many_owned(kib) {
-                let _full = way.queue.try_send((message, room));
-            }
+        if let Some(way) = ways.get(&to)
+            && let Ok(room) = way.room.clone().try_acquire_many_owned(kib(message.weight()))
+        {
+            let _full = way.queue.try_send((message, room));
         }
     }
 

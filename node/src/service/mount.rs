@@ -24,7 +24,7 @@ async fn listen(node: NodeHandle, mut incoming: Streaming<v1::ToNode>, outgoing:
     let sink = outgoing.clone();
     let conn = node.attach(move |message| sink.tell(message));
     loop {
-        if outgoing.has_room().await {
+        if outgoing.wait_for_room().await {
             // What says that it lives may stand behind much that it asks.
             conn.tell(ToNode::Alive);
         }

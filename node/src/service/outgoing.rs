@@ -54,7 +54,7 @@ impl Outgoing {
     }
 
     /// Waits until the mount has read enough of what it was told, or is gone; answers whether it had to, and the mount read.
-    pub(crate) async fn has_room(&self) -> bool {
+    pub(crate) async fn wait_for_room(&self) -> bool {
         let mut read = false;
         loop {
             let less = self.unread.less.notified();
@@ -96,11 +96,11 @@ mod tests {
         let hears = outgoing.clone();
         let mut told = 0;
         while outgoing.unread.bytes.load(Ordering::Relaxed) <= UNREAD_MAX {
-            assert!(!outgoing.has_room().await);
+            assert!(!outgoing.wait_for_room().await);
             outgoing.tell(answer());
             told += 1;
         }
-        let mut waits = Box::pin(hears.has_room());
+        let mut waits = Box::pin(hears.wait_for_room());
         let ready = std::future::poll_fn(|context| Poll::Ready(waits.as_mut().poll(context).is_ready()));
         assert!(!ready.await, "{told} answers wait, and it is heard");
         assert!(matches!(sent.next().await, Some(Ok(_))));
@@ -111,6 +111,6 @@ mod tests {
         outgoing.unread.bytes.fetch_add(UNREAD_MAX, Ordering::Relaxed);
         outgoing.tell(answer());
         drop(sent);
-        assert!(!outgoing.has_room().await);
+        assert!(!outgoing.wait_for_room().await);
     }
 }

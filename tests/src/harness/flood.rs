@@ -1,5 +1,6 @@
 //! Programs that ask for as much as they can, one that asks for little beside them, and a client that waits for no answer.
 
+use super::load::Stops;
 use baton_core::meta::ops::{GetXattr, SetXattr, XattrHow};
 use baton_core::meta::{Op, Query};
 use baton_core::session::{Command, ToMount, ToNode};
@@ -51,15 +52,6 @@ fn little(folder: &Path, stop: &AtomicBool) -> Rounds {
         rounds.push(began.elapsed());
     }
     Rounds(rounds)
-}
-
-/// The programs end with what goes on beside them, also where that fails.
-struct Stops<'a>(&'a AtomicBool);
-
-impl Drop for Stops<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 /// The sizes of files that a flood is made of: the largest that travel within a command, and such that do not.

@@ -51,6 +51,29 @@ impl Timed {
     }
 }
 
+/// Programs that go on until told to stop end with what happens beside them, also where that fails: else they would be waited for.
+pub struct Stops<'a>(pub &'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// So many bytes of which no two pieces are alike, and that are another's for each `of`.
+pub fn contents(of: u8, len: usize) -> Vec<u8> {
+    (0..len as u64 / 8).flat_map(|number| (number | u64::from(of) << 56).to_le_bytes()).collect()
+}
+
+/// Until it once took less than the limit, up to three times: for tests, which are no yardsticks.
+pub fn until_once_within(limit: Duration, mut once: impl FnMut(usize) -> Duration) -> Vec<Duration> {
+    let mut took = Vec::new();
+    while took.len() < 3 && took.iter().all(|took| *took >= limit) {
+        took.push(once(took.len()));
+    }
+    took
+}
+
 /// Data of many sizes, some of them larger than what travels within a command.
 pub fn data(writer: &str, number: usize) -> Vec<u8> {
     let size = [10, 3_000, 40_000, 150_000][number % 4] + number;
@@ -110,12 +133,8 @@ pub fn under_load(folders: &[PathBuf], faults: impl FnOnce()) -> Vec<Promised> {
             });
         }
         std::thread::sleep(Duration::from_millis(700));
-        // The programs end also when a fault panics: else the scope would wait for ever.
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(faults));
-        stop.store(true, Ordering::SeqCst);
-        if let Err(panic) = outcome {
-            std::panic::resume_unwind(panic);
-        }
+        let _stops = Stops(&stop);
+        faults();
     });
     promised.into_inner().unwrap()
 }

@@ -10,7 +10,7 @@ use super::planted::Planted;
 use super::world::{Event, Life, World};
 use baton_core::meta::ops::SliceRef;
 use baton_core::mount::{CallId, SliceFault};
-use baton_core::node::{Looked, MergeOrder, Merged, copies_wanted, enough_copies, is_full, place};
+use baton_core::node::{Asking, Looked, MergeOrder, Merged, copies_wanted, enough_copies, is_full};
 use baton_core::types::{NodeId, SliceId};
 use bytes::Bytes;
 use std::collections::{BTreeSet, VecDeque};
@@ -58,17 +58,9 @@ pub(super) enum Late {
 impl World {
     pub(super) fn put(&mut self, primary: usize, id: SliceId, data: Bytes, whom: For) {
         let members = self.nodes[primary].members.clone().unwrap_or_default();
-        let (staying, away, me) = (members.staying(), members.away(), NodeId(primary as u64 + 1));
-        let sulks = |node: &NodeId| self.nodes[primary].slow.get(node).is_some_and(|at| at + SULK_US > self.now);
-        let waits = |node: &NodeId| *node != me && (away.contains(node) || sulks(node));
-        let (slow, quick): (Vec<NodeId>, Vec<NodeId>) = staying.iter().partition(|node| waits(node));
-        let rooms: Vec<(NodeId, u64)> = quick.iter().map(|node| (*node, self.rng.next())).collect();
-        let mut order = place(me, &rooms, staying.len());
-        let others: Vec<NodeId> = quick.iter().filter(|node| !order.contains(node)).copied().collect();
-        order.extend(others);
-        order.extend(slow);
-        let (wanted, enough) = (copies_wanted(staying.len()), enough_copies(staying.len()));
-        let first = if quick.len() >= enough { wanted.min(quick.len()) } else { enough };
+        let (slow, now, rng) = (&self.nodes[primary].slow, self.now, &mut self.rng);
+        let sulks = |node: NodeId| slow.get(&node).is_some_and(|at| at + SULK_US > now);
+        let Asking { order, at_once } = Asking::of(NodeId(primary as u64 + 1), &members, sulks, |_| rng.next());
         let put = self.next_put;
         self.next_put += 1;
         let putting = Putting {
@@ -76,7 +68,7 @@ impl World {
             life: self.nodes[primary].life,
             id,
             data,
-            staying: staying.len(),
+            staying: members.staying().len(),
             spare: order.into(),
             waiting: BTreeSet::new(),
             have: Vec::new(),
@@ -85,7 +77,7 @@ impl World {
             whom,
         };
         self.puts.insert(put, putting);
-        for _ in 0..first {
+        for _ in 0..at_once {
             self.ask_next(put);
         }
         self.ends_if_nobody_is_waited_for(put);

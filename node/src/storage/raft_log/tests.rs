@@ -4,6 +4,7 @@ use std::os::unix::fs::FileExt;
 use tempfile::TempDir;
 
 const SMALL_FILE: u64 = 64 * 1024;
+const PAGE: usize = 4096;
 
 fn open(dir: &Path) -> (RaftLog, Recovered) {
     RaftLog::open_with_files_of(dir, SMALL_FILE).unwrap()
@@ -37,6 +38,14 @@ fn copy(dir: &Path) -> TempDir {
         let file = file.unwrap();
         fs::copy(file.path(), to.path().join(file.file_name())).unwrap();
     }
+    to
+}
+
+/// A copy of the folder in which the log's newest file has these bytes there.
+fn copy_with(dir: &Path, bytes: &[u8], at: usize) -> TempDir {
+    let to = copy(dir);
+    let file = fs::OpenOptions::new().write(true).open(newest_file(to.path())).unwrap();
+    file.write_all_at(bytes, at as u64).unwrap();
     to
 }
 
@@ -169,10 +178,7 @@ fn a_tail_torn_at_any_byte_costs_only_the_last_write() {
     assert!(last > first && last - first < 1000);
     // All of the write but what lies behind `cut` reached the disk.
     for cut in first..=last {
-        let torn = copy(before.path());
-        let file = fs::OpenOptions::new().write(true).open(newest_file(torn.path())).unwrap();
-        file.write_all_at(&after[first..cut], first as u64).unwrap();
-        drop(file);
+        let torn = copy_with(before.path(), &after[first..cut], first);
         let (log, recovered) = open(torn.path());
         assert_eq!(indexes(&recovered), [1, 2, 3], "cut at {cut}");
         log.append(&entries(4..=4, 2), true).unwrap();
@@ -184,7 +190,6 @@ fn a_tail_torn_at_any_byte_costs_only_the_last_write() {
 /// The pages of a write reach the disk in any order: its end may be there and its middle not.
 #[test]
 fn a_tail_of_which_a_page_is_missing_is_cut_too() {
-    const PAGE: usize = 4096;
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = open(dir.path());
     log.append(&LogWrite { hard_state: Some(hard_state(1, 2)), ..entries(1..=3, 1) }, true).unwrap();
@@ -199,10 +204,7 @@ fn a_tail_of_which_a_page_is_missing_is_cut_too() {
     let pages: Vec<usize> = pages.into_iter().filter(differs).collect();
     assert!(pages.len() >= 6, "{pages:?}");
     for missing in pages {
-        let torn = copy(dir.path());
-        let file = fs::OpenOptions::new().write(true).open(newest_file(torn.path())).unwrap();
-        file.write_all_at(&old[missing..missing + PAGE], missing as u64).unwrap();
-        drop(file);
+        let torn = copy_with(dir.path(), &old[missing..missing + PAGE], missing);
         let (log, recovered) = open(torn.path());
         assert_eq!(indexes(&recovered), [1, 2, 3], "without page {missing}");
         log.append(&entries(4..=4, 3), true).unwrap();
@@ -214,7 +216,6 @@ fn a_tail_of_which_a_page_is_missing_is_cut_too() {
 /// Of two writes of one sync the second is there, and of the first all but a page of its entries.
 #[test]
 fn a_torn_write_before_a_whole_one_costs_its_entries_and_what_follows_them() {
-    const PAGE: usize = 4096;
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = open(dir.path());
     log.append(&LogWrite { hard_state: Some(hard_state(1, 2)), ..entries(1..=3, 1) }, true).unwrap();
@@ -230,14 +231,9 @@ fn a_torn_write_before_a_whole_one_costs_its_entries_and_what_follows_them() {
     let pages: Vec<usize> = (0..after.len() / PAGE).map(|page| page * PAGE).filter(|at| differs(*at, &after)).collect();
     let within = &pages[1..pages.len() - 1];
     assert!(within.len() >= 4, "{pages:?}");
-    let without = |page: usize, in_state: &Path| {
-        let torn = copy(in_state);
-        let file = fs::OpenOptions::new().write(true).open(newest_file(torn.path())).unwrap();
-        file.write_all_at(&before[page..page + PAGE], page as u64).unwrap();
-        torn
-    };
+    let without = |page: usize| copy_with(dir.path(), &before[page..page + PAGE], page);
     for page in within {
-        let torn = without(*page, dir.path());
+        let torn = without(*page);
         let (log, recovered) = open(torn.path());
         assert_eq!((indexes(&recovered), &recovered.hard_state), (vec![1, 2], &hard_state(3, 2)), "without {page}");
         assert_eq!(log.engine.last_index(REGION), Some(2), "the engine knows more");
@@ -250,7 +246,7 @@ fn a_torn_write_before_a_whole_one_costs_its_entries_and_what_follows_them() {
     }
     // A write that is there since says that it was synced: then it is damage.
     log.append(&entries(6..=6, 2), true).unwrap();
-    let damaged = RaftLog::open_with_files_of(without(within[0], dir.path()).path(), SMALL_FILE).err().unwrap();
+    let damaged = RaftLog::open_with_files_of(without(within[0]).path(), SMALL_FILE).err().unwrap();
     assert!(damaged.is_damage(), "{damaged}");
 }
 
@@ -283,7 +279,6 @@ fn damage_to_what_was_acknowledged_is_told_where_no_entry_follows() {
 /// Nothing is left of the log but its base, and the vote.
 #[test]
 fn a_torn_write_behind_the_base_leaves_the_base() {
-    const PAGE: usize = 4096;
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = open(dir.path());
     let reset = LogWrite { reset_to: Some(mark(7, 3)), hard_state: Some(hard_state(3, 7)), ..LogWrite::default() };
@@ -292,8 +287,7 @@ fn a_torn_write_behind_the_base_leaves_the_base() {
     log.append(&LogWrite { entries: vec![long], ..LogWrite::default() }, false).unwrap();
     log.append(&entries(9..=9, 4), true).unwrap();
     drop(log);
-    let file = fs::OpenOptions::new().write(true).open(newest_file(dir.path())).unwrap();
-    file.write_all_at(&[0; PAGE], 2 * PAGE as u64).unwrap();
+    let dir = copy_with(dir.path(), &[0; PAGE], 2 * PAGE);
     for _ in 0..2 {
         let (log, recovered) = open(dir.path());
         assert_eq!((recovered.base, &recovered.hard_state), (mark(7, 3), &hard_state(3, 7)));
