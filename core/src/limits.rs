@@ -24,7 +24,7 @@ pub const SLICE_MAX: usize = 4 * 1024 * 1024;
 pub const REPLICAS: usize = 3;
 /// The most one read may ask for: the kernel's largest request is 1 MiB here; the API may ask for a whole slice.
 pub const READ_MAX: u32 = SLICE_MAX as u32;
-/// Extents answered in one layout. A read that meets more is answered short by nobody: it asks again for the rest.
+/// Pieces answered in one layout. Who reads and meets more asks again for the rest, and for all if the bytes changed meanwhile.
 pub const LAYOUT_EXTENTS_MAX: usize = 2048;
 /// Entries in one answer to a directory listing.
 pub const LISTING_MAX: usize = 1024;

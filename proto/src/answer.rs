@@ -14,7 +14,7 @@ use baton_core::types::Cookie;
 
 messages! {
     DirEntry = v1::DirEntry { cookie, name, ino, kind, attr } if entry_has_its_place;
-    Layout = v1::Layout { size, pieces } if layout_fits;
+    Layout = v1::Layout { size, content, pieces } if layout_fits;
     Piece = v1::Piece { len, source } if piece_is_whole;
     StatFs = v1::StatFs { inodes, allocated, total, free };
 }

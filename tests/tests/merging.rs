@@ -82,3 +82,28 @@ fn files_written_in_small_pieces_become_slices_though_the_leader_is_killed() {
     });
     cluster.assert_sound();
 }
+
+/// More pieces than one answer to the question where the bytes are may have. A read that ended there would say that the file does.
+#[test]
+fn a_file_in_thousands_of_pieces_is_read_whole() {
+    const PIECES: usize = 2_500;
+    let cluster = Cluster::start();
+    let (a, b) = (cluster.mount(), cluster.mount());
+    let file = File::options().read(true).write(true).create_new(true).open(a.path("f")).unwrap();
+    let mut bytes = vec![0; PIECES * 16];
+    for number in 0..PIECES {
+        let piece = [b'0' + (number % 75) as u8; 4];
+        file.write_all_at(&piece, number as u64 * 16).unwrap();
+        bytes[number * 16..number * 16 + 4].copy_from_slice(&piece);
+    }
+    bytes.truncate(PIECES * 16 - 12);
+    for at_once in [&file, &File::open(a.path("f")).unwrap(), &File::open(b.path("f")).unwrap()] {
+        let mut read = vec![1; bytes.len()];
+        let len = at_once.read_at(&mut read, 0).unwrap();
+        assert_eq!(len, bytes.len(), "one read gives it all");
+        assert!(read == bytes, "other bytes");
+    }
+    reads(&a.path("f"), &bytes);
+    reads(&b.path("f"), &bytes);
+    cluster.assert_sound();
+}

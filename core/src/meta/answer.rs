@@ -2,7 +2,7 @@
 
 use super::Inode;
 use super::locks::{FileLock, InTheWay};
-use crate::types::{Attr, Cookie, Ino, Kind, Name, NodeId, SliceId};
+use crate::types::{Attr, Cookie, Ino, Kind, Name, NodeId, SliceId, Version};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +56,9 @@ pub struct DirEntry {
 pub struct Layout {
     /// The file's length.
     pub size: u64,
-    /// In order, without gaps, from the offset asked for to the end of the range or of the file.
+    /// Of its bytes: another whenever they are others.
+    pub content: Version,
+    /// In order, without gaps, from the offset asked for to the end of the range or of the file; or as far as one answer goes.
     pub pieces: Vec<Piece>,
 }
 

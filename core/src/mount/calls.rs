@@ -7,7 +7,7 @@ use crate::meta::locks::LockOwner;
 use crate::meta::ops::{
     CancelLock, Create, GetLock, Lock, Open, ReadLayout, SliceRef, Unlock, Write, WriteAt, WriteData,
 };
-use crate::meta::{Answer, Layout, Op, PieceSource, Query};
+use crate::meta::{Answer, Op, Piece, PieceSource, Query};
 use crate::types::{Attr, Errno, Ino};
 use bytes::Bytes;
 
@@ -81,13 +81,10 @@ fn attr(answer: Answer) -> Step<Attr> {
 /// The bytes of a range, as they are at one moment: the layout's. A slice that is gone by the time it is fetched was
 /// replaced after that moment, and everything is read again.
 fn read(flow: &mut Flow<'_>, ino: Ino, offset: u64, len: u32) -> Step<Vec<Bytes>> {
-    let len = len.min(READ_MAX);
-    let Answer::Layout(layout) = flow.ask(ReadLayout { ino, offset, len })? else {
-        return Err(Halt::Errno(Errno::EIO));
-    };
-    let mut fetched = flow.get(parts(&layout))?.iter();
-    let mut bytes = Vec::with_capacity(layout.pieces.len());
-    for piece in &layout.pieces {
+    let pieces = layout(flow, ino, offset, len.min(READ_MAX))?;
+    let mut fetched = flow.get(parts(&pieces))?.iter();
+    let mut bytes = Vec::with_capacity(pieces.len());
+    for piece in &pieces {
         bytes.push(match &piece.source {
             PieceSource::Zeros => zeros(piece.len),
             PieceSource::Inline(inline) => inline.clone(),
@@ -103,9 +100,31 @@ fn read(flow: &mut Flow<'_>, ino: Ino, offset: u64, len: u32) -> Step<Vec<Bytes>
     Ok(bytes)
 }
 
-fn parts(layout: &Layout) -> Vec<SlicePart> {
-    layout
-        .pieces
+/// All pieces of a range. One answer may end before the range does: to give no more would be to say that the file ends there. They
+/// are of one moment, for which all is asked again where the bytes changed meanwhile; if they change all the time, each answer is of
+/// its own moment at last, as where a program reads in so many steps.
+fn layout(flow: &mut Flow<'_>, ino: Ino, offset: u64, len: u32) -> Step<Vec<Piece>> {
+    const PATIENT: u32 = 8;
+    let end = offset.saturating_add(len.into());
+    let (mut at, mut pieces, mut content) = (offset, Vec::new(), None);
+    loop {
+        let Answer::Layout(layout) = flow.ask(ReadLayout { ino, offset: at, len: (end - at) as u32 })? else {
+            return Err(Halt::Errno(Errno::EIO));
+        };
+        if content.replace(layout.content).is_some_and(|before| before != layout.content) && flow.restarts < PATIENT {
+            return Err(Halt::Restart);
+        }
+        let before = at;
+        at = layout.pieces.iter().fold(at, |at, piece| at.saturating_add(piece.len));
+        pieces.extend(layout.pieces);
+        if at == before || at >= end.min(layout.size) {
+            return Ok(pieces);
+        }
+    }
+}
+
+fn parts(pieces: &[Piece]) -> Vec<SlicePart> {
+    pieces
         .iter()
         .filter_map(|piece| match &piece.source {
             PieceSource::Slice { id, at, nodes } => {

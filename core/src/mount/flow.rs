@@ -126,13 +126,15 @@ pub(super) struct Flow<'k> {
     /// The session and the call, which name what is waited for.
     pub(super) session: SessionId,
     pub(super) call: CallId,
+    /// How often the call began anew.
+    pub(super) restarts: u32,
 }
 
 pub(super) type Step<T> = Result<T, Halt>;
 
 impl<'k> Flow<'k> {
-    pub(super) fn new(known: &'k [Got], session: SessionId, call: CallId) -> Flow<'k> {
-        Flow { known: known.iter(), session, call }
+    pub(super) fn new(running: &'k Running, session: SessionId, call: CallId) -> Flow<'k> {
+        Flow { known: running.known.iter(), session, call, restarts: running.restarts }
     }
 
     fn next(&mut self, want: impl FnOnce() -> Want) -> Step<&'k Got> {

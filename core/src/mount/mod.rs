@@ -287,7 +287,7 @@ impl MountMachine {
     fn run(&mut self, id: CallId) {
         let Some(running) = self.running.get_mut(&id) else { return };
         running.want = None;
-        let mut flow = Flow::new(&running.known, self.session.unwrap_or(SessionId(0)), id);
+        let mut flow = Flow::new(running, self.session.unwrap_or(SessionId(0)), id);
         match calls::run(&running.call, &mut flow) {
             Ok(done) => self.finish(id, Ok(done)),
             Err(Halt::Errno(errno)) => self.finish(id, Err(errno)),

@@ -352,7 +352,47 @@ fn groups_are_looked_up_when_the_answer_depends_on_them() {
 fn layout(slice: u64) -> Reply {
     let id = SliceId { session: SessionId(1), number: slice };
     let source = PieceSource::Slice { id, at: 0, nodes: vec![NodeId(1)] };
-    Reply::Done(Answer::Layout(Layout { size: 3, pieces: vec![Piece { len: 3, source }] }))
+    Reply::Done(Answer::Layout(Layout { size: 3, content: Version(1), pieces: vec![Piece { len: 3, source }] }))
+}
+
+/// One answer ends before the range does: the file does not.
+#[test]
+fn a_read_of_more_pieces_than_fit_an_answer_is_of_one_moment_and_not_short() {
+    let mut s = Script::connected();
+    let call = s.call(Call::Read { ino: Ino(5), offset: 10, len: 100, pages: false });
+    let says = |s: &mut Script, id, content, bytes: &'static [u8], asked: (u64, u32)| {
+        let query = Query::ReadLayout(ReadLayout { ino: Ino(5), offset: asked.0, len: asked.1 });
+        let told = s.told();
+        let [ToNode::Ask { id: is, query: of, .. }] = &told[..] else { panic!("{told:?}") };
+        assert_eq!((*is, of), (id, &query));
+        let source = PieceSource::Inline(Bytes::from_static(bytes));
+        let pieces = vec![Piece { len: bytes.len() as u64, source }];
+        let reply = Reply::Done(Answer::Layout(Layout { size: 22, content: Version(content), pieces }));
+        s.out.clear();
+        s.says(ToMount::Answer { id, reply, facts: Vec::new() });
+    };
+    says(&mut s, 1, 7, b"old ", (10, 100));
+    says(&mut s, 2, 8, b"bytes", (14, 96));
+    assert!(!s.out.iter().any(|o| matches!(o, Output::Respond { .. })), "they are of two moments");
+    says(&mut s, 3, 8, b"all ", (10, 100));
+    says(&mut s, 4, 8, b"byte", (14, 96));
+    says(&mut s, 5, 8, b"s in", (18, 92));
+    let data = [b"all ", b"byte", b"s in"].map(|bytes| Bytes::from_static(bytes));
+    assert_eq!(s.outcomes(), [(call, Ok(Done::Data(data.to_vec())))]);
+
+    // Who writes all the time holds up nobody for ever.
+    let call = s.call(Call::Read { ino: Ino(5), offset: 10, len: 100, pages: false });
+    let mut id = 6;
+    for moment in 0..8 {
+        says(&mut s, id, 2 * moment, b"old ", (10, 100));
+        says(&mut s, id + 1, 2 * moment + 1, b"new ", (14, 96));
+        id += 2;
+    }
+    says(&mut s, id, 100, b"one ", (10, 100));
+    says(&mut s, id + 1, 101, b"two ", (14, 96));
+    says(&mut s, id + 2, 102, b"last", (18, 92));
+    let data = [b"one ", b"two ", b"last"].map(|bytes| Bytes::from_static(bytes));
+    assert_eq!(s.outcomes(), [(call, Ok(Done::Data(data.to_vec())))]);
 }
 
 /// Seed 9005887: the slice was gone, and one of the nodes that were said to have it too, so that nobody could say that.

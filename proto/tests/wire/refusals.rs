@@ -123,7 +123,7 @@ fn reads_and_listings() {
 
 #[test]
 fn layouts_hold_what_they_say() {
-    let layout = |pieces| Answer::Layout(Layout { size: 9, pieces });
+    let layout = |pieces| Answer::Layout(Layout { size: 9, content: Version(1), pieces });
     let piece = |len, source| Piece { len, source };
     let slice = |at| PieceSource::Slice { id: SliceId { session: SessionId(1), number: 1 }, at, nodes: vec![] };
     let pieces = |n| layout(vec![piece(1, PieceSource::Zeros); n]);

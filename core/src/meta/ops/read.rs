@@ -19,7 +19,7 @@ impl Step for ReadLayout {
         let inode = txn.file(self.ino)?;
         let end = inode.size.min(self.offset.saturating_add(u64::from(self.len)));
         let pieces = if self.offset < end { self.pieces(txn, end)? } else { Vec::new() };
-        Ok(Answer::Layout(Layout { size: inode.size, pieces }))
+        Ok(Answer::Layout(Layout { size: inode.size, content: inode.content, pieces }))
     }
 }
 

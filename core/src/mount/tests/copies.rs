@@ -3,7 +3,7 @@
 use super::*;
 use crate::meta::ops::{Lookup, LookupName, Rename, RenameHow};
 use crate::meta::{Entry, Fact, Inode, Key, Query, Record, Value};
-use crate::types::{Cookie, Object};
+use crate::types::{Cookie, Object, Version};
 
 const WHOLE: Object = Object::Whole(Ino(5));
 
@@ -207,7 +207,7 @@ fn pages_that_come_in_while_the_kernel_forgets_are_forgotten_again() {
     assert_eq!(s.forgets(), [Forget::All(Ino(5))]);
     s.out.clear();
     s.call(Call::Read { ino: Ino(5), offset: 0, len: 3, pages: true });
-    let layout = Layout { size: 0, pieces: Vec::new() };
+    let layout = Layout { size: 0, content: Version(1), pieces: Vec::new() };
     let id = s.told().into_iter().find_map(|m| if let ToNode::Ask { id, .. } = m { Some(id) } else { None }).unwrap();
     s.says(ToMount::Answer { id, reply: Reply::Done(Answer::Layout(layout)), facts: Vec::new() });
     s.out.clear();
@@ -297,7 +297,7 @@ impl Script {
     fn reads_a_page(&mut self) {
         self.call(Call::Read { ino: Ino(5), offset: 0, len: 3, pages: true });
         let asked = self.told().into_iter().find_map(|m| if let ToNode::Ask { id, .. } = m { Some(id) } else { None });
-        let reply = Reply::Done(Answer::Layout(Layout { size: 0, pieces: Vec::new() }));
+        let reply = Reply::Done(Answer::Layout(Layout { size: 0, content: Version(1), pieces: Vec::new() }));
         self.says(ToMount::Answer { id: asked.expect("a question"), reply, facts: Vec::new() });
     }
 }

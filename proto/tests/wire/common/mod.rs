@@ -150,7 +150,8 @@ pub(crate) fn answer() -> impl Strategy<Value = Answer> {
         attr().prop_map(Answer::Attr),
         vec(1..=255u8, 1..200).prop_map(|target| Answer::Target(target.into())),
         (vec(entry(), 0..5), any::<bool>()).prop_map(|(entries, end)| Answer::Listing { entries, end }),
-        (any::<u64>(), vec(piece(), 0..5)).prop_map(|(size, pieces)| Answer::Layout(Layout { size, pieces })),
+        (any::<u64>(), any::<u64>(), vec(piece(), 0..5))
+            .prop_map(|(size, content, pieces)| { Answer::Layout(Layout { size, content: Version(content), pieces }) }),
         (any::<u64>(), attr()).prop_map(|(offset, attr)| Answer::Written { offset, attr }),
         any::<u64>().prop_map(Answer::Copied),
         any::<u64>().prop_map(Answer::Offset),
