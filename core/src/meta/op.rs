@@ -61,6 +61,7 @@ impl Op {
                 WriteData::Slice(_) => 0,
             },
             Op::SetXattr(set) => set.value.len(),
+            Op::Symlink(symlink) => symlink.target.len(),
             Op::CopyRange(copy) => copy.len.min(COPY_MAX) as usize,
             _ => 0,
         };

@@ -126,8 +126,8 @@ impl MountMachine {
     }
 
     fn has_room(&self, id: CallId) -> bool {
-        let weight = match self.running.get(&id).map(|running| &running.want) {
-            Some(Some(Want::Do(op))) => op.weight(),
+        let weight = match self.running.get(&id) {
+            Some(Running { want: Some(Want::Do(op)), cred, .. }) => op.weight() + cred.weight(),
             _ => 0,
         };
         self.session.is_some() && self.unanswered.has_room(weight)

@@ -35,7 +35,7 @@ impl Unanswered {
         if self.commands.is_empty() {
             self.since = now;
         }
-        self.bytes += command.op.weight();
+        self.bytes += command.weight();
         self.commands.insert(command.number, (call, command));
     }
 
@@ -48,7 +48,7 @@ impl Unanswered {
             self.since = now;
         }
         let (call, command) = self.commands.remove(&number)?;
-        self.bytes -= command.op.weight();
+        self.bytes -= command.weight();
         Some((call, command))
     }
 

@@ -357,8 +357,7 @@ impl Copies {
 
 /// Whether another command may go into the same message: not so many that the other side would not take it.
 fn has_room(commands: &[Command]) -> bool {
-    commands.len() < COMMANDS_TOGETHER
-        && commands.iter().map(|command| command.op.weight()).sum::<usize>() < BYTES_TOGETHER
+    commands.len() < COMMANDS_TOGETHER && commands.iter().map(Command::weight).sum::<usize>() < BYTES_TOGETHER
 }
 
 /// A command's own mount keeps its names.

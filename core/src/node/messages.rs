@@ -158,7 +158,7 @@ pub enum ToPeer {
 impl ToPeer {
     /// About the bytes that it takes.
     pub fn weight(&self) -> usize {
-        let of = |commands: &[Command]| commands.iter().map(|command| command.op.weight()).sum();
+        let of = |commands: &[Command]| commands.iter().map(Command::weight).sum();
         let bytes: usize = match self {
             ToPeer::Raft(message) => message.entries.iter().map(|entry| entry.data.len() + 64).sum(),
             ToPeer::Commands(commands) | ToPeer::Held { commands, .. } => of(commands),

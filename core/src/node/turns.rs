@@ -112,7 +112,7 @@ impl Entry {
 }
 
 fn weight_of(item: &Item) -> usize {
-    if let Item::Command { command, .. } = item { command.op.weight() } else { 128 }
+    if let Item::Command { command, .. } = item { command.weight() } else { 128 }
 }
 
 /// What a leader has proposed and does not know to be committed: the log is one line for all, so that it is kept short. While it

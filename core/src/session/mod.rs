@@ -38,6 +38,13 @@ pub struct Command {
     pub op: Op,
 }
 
+impl Command {
+    /// About the bytes that it takes, or has copied.
+    pub fn weight(&self) -> usize {
+        self.op.weight() + self.cred.weight()
+    }
+}
+
 /// What the state keeps of a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {

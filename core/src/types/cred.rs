@@ -13,6 +13,11 @@ pub struct Cred {
 impl Cred {
     pub const ROOT: Cred = Cred { uid: 0, gid: 0, groups: Some(Vec::new()) };
 
+    /// About the bytes that it takes: its groups, each as the codec and the wire write a number of 32 bits.
+    pub fn weight(&self) -> usize {
+        self.groups.as_ref().map_or(0, |groups| groups.len() * 5)
+    }
+
     /// The user who may do what only the system's administrator may.
     pub fn is_root(&self) -> bool {
         self.uid == 0

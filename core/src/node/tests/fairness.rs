@@ -252,3 +252,28 @@ fn another_tree_is_laid_while_a_mount_floods() {
     assert!(number < 8_000, "four seconds, and it is in the tree");
     cluster.held_disks.clear();
 }
+
+/// The groups of who asks travel with every command: many of them are much, though the commands are small.
+#[test]
+fn commands_of_who_is_in_many_groups_make_no_large_entry_and_no_large_message() {
+    for at_leader in [true, false] {
+        let mut cluster = Cluster::formed();
+        let node = if at_leader { cluster.leader() } else { cluster.follower() };
+        let session = cluster.greet_as(node, ONE);
+        cluster.sent.clear();
+        let cred = Cred { uid: 5, gid: 5, groups: Some((1 << 31..(1 << 31) + 30_000).collect()) };
+        let all = 100;
+        let command = |number| Command { cred: cred.clone(), ..Cluster::mkdir(session, number) };
+        cluster.says_at(node, ONE, ToNode::Commands((1..=all).map(command).collect()));
+        cluster.pass(1_000_000);
+        assert_eq!(cluster.replies(), (1..=all).collect());
+        for (_, _, message) in &cluster.sent {
+            let bytes = match message {
+                ToPeer::Raft(message) => message.entries.iter().map(|entry| entry.data.len()).max().unwrap_or(0),
+                ToPeer::Commands(commands) => postcard::to_allocvec(commands).unwrap().len(),
+                _ => 0,
+            };
+            assert!(bytes < 2 * BATCH_BYTES_MAX, "{bytes} bytes at once");
+        }
+    }
+}
