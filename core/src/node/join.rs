@@ -5,7 +5,7 @@
 //! one of two things is sure, and records it durably then ("member"):
 //!
 //! * **a new cluster**: every node of the configuration, itself included, says that its log is empty (*fresh*);
-//! * **an old one**: a leader has brought its log up to what was committed then. The leader may still count what this node
+//! * **an old one**: a leader has brought its log up to what was committed then, and all that is on the disk. The leader may still count what this node
 //!   acknowledged before it lost its disk, so it forgets that when it hears that the node is empty; and what is committed
 //!   counts only as told by an append that fitted: it was sent after the leader forgot, since before it sent none that did.
 //!
@@ -46,6 +46,9 @@ pub(super) struct Join {
     peers: BTreeMap<NodeId, (bool, bool)>,
     /// What was committed when an append of the leader's fitted this node's log.
     target: Option<u64>,
+    /// What has to be on the disk first, once that was applied here: the entries may have been taken before they were, and so may
+    /// the term in which they came.
+    behind: Option<u64>,
     /// The newest term that each voter told this life of this node.
     terms: BTreeMap<NodeId, u64>,
     /// The leader knows of this start.
@@ -66,6 +69,7 @@ impl Join {
             recording: false,
             peers: BTreeMap::new(),
             target: None,
+            behind: None,
             terms: BTreeMap::new(),
             greeted: false,
             ask_at: 0,
@@ -192,7 +196,10 @@ impl NodeMachine {
         if !self.join.member {
             let fresh = |node: NodeId| self.join.peers.get(&node).is_some_and(|p| p.0);
             let all_fresh = self.is_fresh() && self.others().into_iter().all(fresh);
-            let caught_up = self.join.target.is_some_and(|target| target > 0 && self.applied.0 >= target);
+            if self.join.target.is_some_and(|target| target > 0 && self.applied.0 >= target) {
+                self.join.behind.get_or_insert(self.persisting.newest());
+            }
+            let caught_up = self.join.behind.is_some_and(|behind| self.persisting.has_all_up_to(behind));
             if (all_fresh || caught_up) && !self.join.recording {
                 self.join.recording = true;
                 self.out.push(Output::BecomeMember);

@@ -12,9 +12,11 @@ use super::placement::is_full_disk;
 use super::tokens::{Place, Tokens};
 use super::turns::{Ahead, Turns};
 use super::version::encode_batch;
+use super::view::disks_together;
 use super::{LOG_BYTES_MAX, NodeMachine, WAITING_CHANGES_MAX};
 use crate::limits::SESSION_LEASE_MS;
-use crate::meta::Op;
+use crate::meta::ops::{Fallocate, FallocateHow};
+use crate::meta::{Key, Op, Store, Value};
 use crate::session::{Command, Reply, Turn};
 use crate::types::{Errno, NodeId, SessionId, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +33,10 @@ const STEADY_US: u64 = 300_000;
 const PARTED_US: u64 = 60_000_000;
 /// Entries that a leader proposes ahead of its own disk.
 const UNPERSISTED_MAX: u64 = 256;
+
+/// The most that one command reserves, and all files together. What is on its way meanwhile fits between that and what 64 bits count.
+const RESERVED_MAX: u64 = 1 << 50;
+const COUNTED_MAX: u64 = 1 << 62;
 
 #[derive(Default)]
 pub(super) struct Lead {
@@ -435,7 +441,21 @@ impl NodeMachine {
         if matches!(op, Op::Reap(_) | Op::PlaceSlice(_) | Op::Merge(_) | Op::BreakLocks(_)) {
             return Some(Errno::EPERM);
         }
-        (op.grows() && self.is_full()).then_some(Errno::ENOSPC)
+        (op.grows() && self.is_full() || self.is_beyond_all_room(op)).then_some(Errno::ENOSPC)
+    }
+
+    /// Whether it is to reserve more than there will ever be. What is reserved is counted in 64 bits, and takes no disk's room.
+    fn is_beyond_all_room(&self, op: &Op) -> bool {
+        let Op::Fallocate(Fallocate { len, how: FallocateHow::Allocate | FallocateHow::ZeroRange, .. }) = op else {
+            return false;
+        };
+        let view = self.shared.read();
+        let room = disks_together(&view).total;
+        let counted = match view.get(&Key::Volume) {
+            Ok(Some(Value::Volume(volume))) => volume.allocated,
+            _ => 0,
+        };
+        *len > RESERVED_MAX || room > 0 && *len > room || counted > COUNTED_MAX
     }
 
     /// Whether those that vote, are there and have room are no majority. One whose disk is full is one that the others can do

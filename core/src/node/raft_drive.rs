@@ -32,6 +32,17 @@ struct Waiting {
     messages: Vec<Message>,
 }
 
+impl Persisting {
+    /// The last of what waits now.
+    pub(super) fn newest(&self) -> u64 {
+        self.waiting.back().map_or(0, |waiting| waiting.number)
+    }
+
+    pub(super) fn has_all_up_to(&self, number: u64) -> bool {
+        self.waiting.front().is_none_or(|first| first.number > number)
+    }
+}
+
 impl NodeMachine {
     pub(super) fn drive_raft(&mut self) {
         while self.raw.has_ready() {
@@ -111,6 +122,7 @@ impl NodeMachine {
 
     pub(super) fn persisted(&mut self, number: u64) {
         self.settle_persisted(number);
+        self.settle_join();
     }
 
     /// Whether what was to be written a while ago still is not.

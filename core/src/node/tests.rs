@@ -11,7 +11,7 @@ mod tokens;
 mod versions;
 
 use super::*;
-use crate::meta::ops::{GetAttr, Mkdir};
+use crate::meta::ops::{Fallocate, FallocateHow, GetAttr, Mkdir};
 use crate::meta::{Answer, Fault, Op, Query};
 use crate::session::{Command, Reply, ToMount, ToNode};
 use crate::types::{Cred, Errno, Ino, Name, NoChange, Owner};
@@ -541,6 +541,13 @@ fn growth_is_refused_when_no_majority_has_room() {
         cluster.mounts.iter().find_map(reply).expect("a reply")
     };
     let mkdir = |name: &str| Cluster::mkdir_named(session, 1, name).op;
+    let reserve = |len| {
+        let how = FallocateHow::Allocate;
+        Op::Fallocate(Fallocate { ino: Ino::ROOT, offset: 0, len, how, keep_size: true })
+    };
+    // Nothing is known of the disks, but what is counted has an end.
+    assert_eq!(answers(&mut cluster, reserve(1 << 50)), Reply::Failed(Errno::EISDIR), "it got so far");
+    assert_eq!(answers(&mut cluster, reserve((1 << 63) - 1)), Reply::Failed(Errno::ENOSPC));
     let room = |cluster: &mut Cluster, id: NodeId, free: u64| {
         let space = Input::Space(Space { total: 1 << 40, free });
         cluster.peers.get_mut(&id).unwrap().inbox.push(space);
@@ -549,6 +556,8 @@ fn growth_is_refused_when_no_majority_has_room() {
     for id in [leader, follower, third] {
         room(&mut cluster, id, 1 << 39);
     }
+    assert_eq!(answers(&mut cluster, reserve(1 << 39)), Reply::Failed(Errno::EISDIR));
+    assert_eq!(answers(&mut cluster, reserve(1 << 41)), Reply::Failed(Errno::ENOSPC), "more than all disks");
     room(&mut cluster, follower, 1 << 20);
     assert!(matches!(answers(&mut cluster, mkdir("a")), Reply::Done(_)), "two have room");
     cluster.cut.insert(third);
@@ -608,6 +617,29 @@ fn a_node_that_lost_its_disk_votes_only_when_it_has_caught_up() {
     let leader = cluster.leader();
     assert!(cluster.machine(lost).status().member);
     assert_eq!(cluster.machine(lost).status().applied, cluster.machine(leader).status().applied);
+}
+
+/// It applies what others have on their disks. What it promised by that is to outlive its own.
+#[test]
+fn a_node_that_lost_its_disk_votes_only_when_what_it_caught_up_with_is_durable() {
+    let mut cluster = Cluster::formed();
+    let (leader, lost) = (cluster.leader(), cluster.follower());
+    cluster.start(lost, 3);
+    cluster.held_disks.insert(lost);
+    let last = |cluster: &Cluster, id| cluster.machine(id).raw.raft.raft_log.last_index();
+    for _ in 0..200 {
+        cluster.pass(TICK_US);
+        if last(&cluster, lost) < last(&cluster, leader) {
+            cluster.finish_disk(lost);
+        }
+    }
+    let applied = |id| cluster.machine(id).status().applied;
+    assert_eq!(applied(lost), applied(leader), "it has caught up");
+    assert!(!cluster.machine(lost).status().member);
+    cluster.held_disks.clear();
+    cluster.finish_disk(lost);
+    cluster.pass(100_000);
+    assert!(cluster.machine(lost).status().member);
 }
 
 /// Seed 4015343: everything came as a snapshot, and Raft had nothing more to say to it.

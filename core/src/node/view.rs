@@ -230,6 +230,11 @@ fn run<S: Store + ?Sized>(view: &View, txn: &mut Txn<'_, S>, cred: &Cred, query:
     }
 }
 
+/// What the disks of those that stay can keep.
+pub(super) fn disks_together(view: &View) -> Space {
+    room_for_all(&disks_that_stay(view))
+}
+
 fn disks_that_stay(view: &View) -> Vec<Space> {
     let staying = listed(view).ok().flatten().map(|members| members.staying()).unwrap_or_default();
     staying.iter().filter_map(|node| view.spaces.get(node).copied()).collect()
@@ -238,7 +243,7 @@ fn disks_that_stay(view: &View) -> Vec<Space> {
 fn reply_of(outcome: Run<Answer>, view: &View) -> Reply {
     match outcome {
         Ok(Answer::StatFs(mut stat)) => {
-            let room = room_for_all(&disks_that_stay(view));
+            let room = disks_together(view);
             stat.total = room.total;
             stat.free = room.free;
             Reply::Done(Answer::StatFs(stat))
