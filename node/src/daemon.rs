@@ -440,7 +440,13 @@ async fn serve(
     tokio::spawn(services.serve(listener, stopped));
     let repair = Repair::new(handle.slices.clone(), handle.events.clone());
     // Not on this runtime: it reads the state and the disk at length.
-    handle.slices.bulk.spawn(repair.run());
+    let (repairing, events) = (handle.slices.bulk.spawn(repair.run()), handle.events.clone());
+    tokio::spawn(async move {
+        if repairing.await.is_err_and(|ended| ended.is_panic()) {
+            tracing::error!("what repairs slices panicked: the node ends, to be started again");
+            let _stopped = events.send(Event::Stop);
+        }
+    });
     let _gone = ready.send(handle);
     let outcome = runner.run().await;
     let _stopped = stop_serving.send(());

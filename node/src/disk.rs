@@ -8,6 +8,7 @@ use crate::storage::{Mark, RaftLog, State, StorageError};
 use baton_core::limits::DISK_RESERVE;
 use baton_core::meta::{Fault, Key, Store, Value};
 use baton_core::node::{Base, Changes, Freeze, Input, LogWrite};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -96,14 +97,17 @@ impl Disk {
             state: state.clone(),
             state_path,
             room: room.clone(),
-            events,
+            events: events.clone(),
             dirty: 0,
             soon: false,
             since: None,
             looked: Instant::now(),
         };
-        let spawn =
-            |name: &str, work: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name.into()).spawn(work);
+        let panicked = events.clone();
+        let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let events = panicked.clone();
+            std::thread::Builder::new().name(name.into()).spawn(move || or_the_node_ends(&events, work))
+        };
         let threads = [
             spawn("baton-log", Box::new(move || log_thread.run(&log_queue))),
             spawn("baton-store", Box::new(move || store_thread.run(&store_queue))),
@@ -165,6 +169,14 @@ impl Disk {
     }
 }
 
+/// A node whose disk nobody serves any more would go on to lead, and never write again.
+fn or_the_node_ends(events: &Events, work: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        tracing::error!("a thread that serves the disk panicked: the node ends, to be started again");
+        let _stopped = events.send(Event::Stop);
+    }
+}
+
 fn disk_write(write: &LogWrite) -> DiskWrite {
     DiskWrite {
         entries: write.entries.clone(),
@@ -210,6 +222,9 @@ enum NotTaken {
     Giver(String),
     #[error("the disk is full")]
     NoRoom,
+    /// It may have been.
+    #[error(transparent)]
+    HalfTaken(StorageError),
 }
 
 struct StoreThread {
@@ -274,10 +289,11 @@ impl StoreThread {
                 let got = self.import(&parts);
                 let got = match got {
                     Ok(at) => Some((at.index, at.term)),
-                    Err(NotTaken::Storage(error)) if error.is_for_another_build() => {
+                    Err(NotTaken::Storage(error) | NotTaken::HalfTaken(error)) if error.is_for_another_build() => {
                         self.tell(Event::AnotherBuild(error));
                         return Ok(());
                     }
+                    Err(NotTaken::HalfTaken(error)) => return Err(error),
                     Err(why) => {
                         tracing::warn!("a snapshot could not be taken in: {why}");
                         None
@@ -307,7 +323,8 @@ impl StoreThread {
             }
             import.add(part)?;
         }
-        let state = import.finish(STATE_CACHE_BYTES, Some(self.log.last_index()))?;
+        let sealed = import.seal(Some(self.log.last_index()))?;
+        let state = sealed.take_its_place(STATE_CACHE_BYTES).map_err(NotTaken::HalfTaken)?;
         let before = self.state.get();
         let applied = self.goes_on_with(state);
         self.tell(Event::Overtaken(before));
@@ -368,5 +385,19 @@ impl StoreThread {
             self.tell(Event::Input(Input::Checkpointed(mark.index)));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_nobody_serves_any_more_ends_the_node() {
+        let (events, mut told) = tokio::sync::mpsc::unbounded_channel();
+        or_the_node_ends(&events, || {});
+        assert!(told.try_recv().is_err(), "it came to its end");
+        or_the_node_ends(&events, || panic!("as the engine does where a sync fails"));
+        assert!(matches!(told.try_recv(), Ok(Event::Stop)));
     }
 }

@@ -281,7 +281,7 @@ impl Peers for GrpcPeers {
         };
         self.bulk.spawn(async move {
             let outcome = match channel {
-                Some(channel) => fetch_snapshot(channel, request, &tell).await,
+                Some(channel) => fetch_snapshot(channel, request, &tell, GIVER_PATIENCE).await,
                 None => Err(format!("node {from} is not known")),
             };
             if let Err(why) = outcome {
@@ -336,15 +336,27 @@ fn fault_of(problem: SliceProblem) -> SliceFault {
     }
 }
 
+/// A giver that says nothing for so long is given up: its disk may hang while its connection lives, and until the fetch has ended
+/// this node takes a state from nobody else.
+const GIVER_PATIENCE: Duration = Duration::from_secs(20);
+
+async fn within<T>(patience: Duration, answer: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, String> {
+    match tokio::time::timeout(patience, answer).await {
+        Ok(answer) => answer.map_err(|status| status.to_string()),
+        Err(_) => Err(format!("whoever gives it said nothing for {patience:?}")),
+    }
+}
+
 async fn fetch_snapshot(
     channel: Channel,
     request: SnapshotRequest,
     tell: &SyncSender<Result<Part, String>>,
+    patience: Duration,
 ) -> Result<(), String> {
     let mut client = PeersClient::new(channel).max_decoding_message_size(MESSAGE_MAX);
     let request = v1::SnapshotRequest::from(request);
-    let mut chunks = client.snapshot(request).await.map_err(|e| e.to_string())?.into_inner();
-    while let Some(chunk) = chunks.message().await.map_err(|e| e.to_string())? {
+    let mut chunks = within(patience, client.snapshot(request)).await?.into_inner();
+    while let Some(chunk) = within(patience, chunks.message()).await? {
         if crc32c::crc32c(&chunk.data) != chunk.crc {
             return Err("a chunk was damaged on the way".into());
         }
@@ -357,4 +369,23 @@ async fn fetch_snapshot(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// As one whose disk hangs: its connection lives.
+    #[tokio::test]
+    async fn a_giver_that_says_nothing_is_given_up() {
+        let giver = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", giver.local_addr().unwrap());
+        let _silent = tokio::spawn(async move { giver.accept().await });
+        let channel = Endpoint::from_shared(address).unwrap().connect_lazy();
+        let request = SnapshotRequest { cluster: ClusterId(1), node: NodeId(2), index: 1 };
+        let (tell, _told) = sync_channel(1);
+        let fetched = fetch_snapshot(channel, request, &tell, Duration::from_millis(50)).await;
+        assert!(fetched.unwrap_err().contains("said nothing for 50ms"));
+    }
 }

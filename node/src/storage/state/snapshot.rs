@@ -207,7 +207,11 @@ impl Import {
     /// Puts the new state in the old one's place, durably, and opens it. Whoever still has the old one open reads what it
     /// held; what is written to it is lost. `over`: where the log ends, if it is to be reset to the new state next.
     pub fn finish(self, cache_bytes: usize, over: Option<u64>) -> Result<State, StorageError> {
-        const WHAT: &str = "put a snapshot in the place of";
+        self.seal(over)?.take_its_place(cache_bytes)
+    }
+
+    /// Makes it durable, beside the one that there is.
+    pub fn seal(self, over: Option<u64>) -> Result<Sealed, StorageError> {
         let applied = match self.applied {
             Some(applied) if self.ended => applied,
             _ => return Err(self.bad("its end is missing")),
@@ -228,13 +232,9 @@ impl Import {
             txn.commit().map_err(told)
         })?;
         drop(self.db);
-        let swap = || {
-            File::open(&self.beside)?.sync_all()?;
-            fs::rename(&self.beside, &self.path)?;
-            sync_folder(self.path.parent().unwrap_or(Path::new(".")))
-        };
-        swap().map_err(StorageError::io(WHAT, &self.path))?;
-        State::open(&self.path, cache_bytes)
+        let sync = || File::open(&self.beside)?.sync_all();
+        sync().map_err(StorageError::io("sync a snapshot for", &self.path))?;
+        Ok(Sealed { path: self.path, beside: self.beside, _leftover: self._leftover })
     }
 
     /// Nothing is wrong with what a later build wrote, and trying again is no use.
@@ -244,6 +244,25 @@ impl Import {
 
     fn bad(&self, why: impl ToString) -> StorageError {
         StorageError::BadSnapshot { path: self.path.clone(), why: why.to_string() }
+    }
+}
+
+/// A whole state, durable beside the one in whose place it is to come.
+pub struct Sealed {
+    path: PathBuf,
+    beside: PathBuf,
+    _leftover: Leftover,
+}
+
+impl Sealed {
+    /// After an error it may be in that place already: what is written to the other one then is lost.
+    pub fn take_its_place(self, cache_bytes: usize) -> Result<State, StorageError> {
+        let swap = || {
+            fs::rename(&self.beside, &self.path)?;
+            sync_folder(self.path.parent().unwrap_or(Path::new(".")))
+        };
+        swap().map_err(StorageError::io("put a snapshot in the place of", &self.path))?;
+        State::open(&self.path, cache_bytes)
     }
 }
 
