@@ -42,6 +42,9 @@ const SELDOM: u64 = 6;
 const FAR: Duration = Duration::from_millis(10);
 /// Slices that are on their way to a node at once: more would only take the disks' time from other mounts' slices.
 const PUTS_MAX: usize = 16;
+/// What a part in the cache takes beside its bytes, and what is received with one that is small: it is copied out of that.
+const CACHED_BESIDE: u32 = 256;
+const RECEIVED_WITH: usize = 16 << 10;
 /// One slice's trip; a node that takes longer is tried again.
 const SLICE_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -75,7 +78,7 @@ impl GrpcLink {
     pub fn start(client: &Arc<Client>, options: GrpcOptions) -> std::io::Result<Arc<GrpcLink>> {
         let running = Builder::new_multi_thread().worker_threads(1).thread_name("baton-link").enable_all().build()?;
         let cache = Cache::builder()
-            .weigher(|_: &PartKey, bytes: &Bytes| bytes.len() as u32)
+            .weigher(|_: &PartKey, bytes: &Bytes| bytes.len() as u32 + CACHED_BESIDE)
             .max_capacity(options.cache_bytes)
             .build();
         let link = Arc::new(GrpcLink {
@@ -212,6 +215,8 @@ async fn get(
     let got = client.get(v1::GetSlice::from(get)).await.map_err(|_| SliceFault::Unreachable)?;
     match SliceBytes::try_from(got.into_inner()) {
         Ok(Ok(data)) if data.len() == key.2 as usize => {
+            // What came is a part of the buffer that it was received in, and holds all of that.
+            let data = if data.len() < RECEIVED_WITH { Bytes::copy_from_slice(&data) } else { data };
             cache.insert(key, data.clone());
             Ok(data)
         }

@@ -25,7 +25,7 @@ use crate::meta::ops::GetAttr;
 use crate::meta::{Fact, Fault, Key, Op, Query, Record, Step, Stop, Store, Txn, Value};
 use crate::session::{Reply, ToNode};
 use crate::types::{Cred, Ino, Kind, Name, Object, Stamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The lease is renewed this often while there are copies, or were not long ago.
 const RENEW_US: u64 = 150_000;
@@ -641,7 +641,9 @@ impl MountMachine {
     fn give_back_unused(&mut self) {
         let now = self.now;
         let unused = |held: &Held| held.kernel_until.max(held.sure_until) <= now && held.used + UNUSED_US <= now;
-        let in_use = |object: &Object| matches!(object, Object::Whole(ino) if self.is_open_cached(*ino));
+        let open: BTreeSet<Ino> =
+            self.handles.values().filter(|opened| opened.cached).map(|opened| opened.ino).collect();
+        let in_use = |object: &Object| matches!(object, Object::Whole(ino) if open.contains(ino));
         let unused = self.copies.held.iter().filter(|(object, held)| unused(held) && !(held.paged && in_use(object)));
         let unused = unused.take(GIVE_BACK_MAX);
         let mut unused: Vec<Object> = unused.map(|(object, _)| object.clone()).collect();
