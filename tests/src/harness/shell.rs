@@ -1,4 +1,5 @@
 use rustix::process::{Pid, Signal, kill_process_group};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::unix::process::CommandExt;
@@ -51,9 +52,11 @@ fn run(patience: Duration, folder: &Path, lines: &str) -> Result<Outcome, String
     let output = || tempfile::tempfile().map_err(|error| format!("no temporary file: {error}"));
     let (mut out, mut err) = (output()?, output()?);
     let second = |file: &File| file.try_clone().map_err(|error| format!("no second handle: {error}"));
+    let lines_there = format!("cd \"$1\"\n{lines}");
     let mut child = Command::new("sh")
-        .args(["-ec", lines])
-        .current_dir(folder)
+        // It goes there by itself: what has not become `sh` yet holds all that this process has open, and where the folder is of a
+        // mount that waits for its nodes, so would who reads from a pipe of theirs until its end.
+        .args([OsStr::new("-ec"), OsStr::new(&lines_there), OsStr::new("sh"), folder.as_os_str()])
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .stdout(second(&out)?)
